@@ -1,0 +1,187 @@
+"""A task's arguments as msgpack, with extension types for what Python programs pass around."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgpack
+
+from limetask.errors import ArgumentsError, MessageRefusedError, MessageTooLargeError
+
+_DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _UUID, _SET, _FROZENSET = range(1, 9)
+
+_PACK_ERRORS = (TypeError, ValueError, OverflowError, RecursionError)
+_UNPACK_ERRORS = (
+    ValueError,  # includes UnicodeDecodeError, msgpack.FormatError, msgpack.StackError, msgpack.ExtraData
+    TypeError,  # an unhashable key of a map
+    ArithmeticError,  # a Decimal that is none
+    msgpack.UnpackException,
+    RecursionError,
+)
+
+
+def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], max_bytes: int) -> bytes:
+    """Return a task message's body.
+
+    Raises ArgumentsError, which says which argument it is, for what msgpack and our extensions cannot carry, and
+    MessageTooLargeError for more than `max_bytes`.
+    """
+    try:
+        body = _pack({"args": args, "kwargs": kwargs})
+    except _PACK_ERRORS as exc:
+        raise ArgumentsError(_explain_arguments(args, kwargs, exc)) from exc
+    if len(body) > max_bytes:
+        raise MessageTooLargeError(
+            f"the arguments take {len(body):,} bytes and the limit is {max_bytes:,} bytes: send a reference (a file's "
+            "name, a record's id) instead of the data, or raise LIMETASK_MAX_ARGUMENTS_BYTES"
+        )
+    return body
+
+
+def decode_arguments(body: bytes) -> tuple[list[Any], dict[str, Any]]:
+    """Return the positional and the named arguments; raises MessageRefusedError if `body` is not such."""
+    try:
+        fields = _unpack(body)
+    except _UNPACK_ERRORS as exc:
+        raise MessageRefusedError(f"the body is not valid msgpack: {exc or type(exc).__name__}") from exc
+    args, kwargs = (fields.get("args"), fields.get("kwargs")) if isinstance(fields, dict) else (None, None)
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
+        raise MessageRefusedError("the body is not {args, kwargs}")
+    return args, kwargs
+
+
+def _pack(value: Any) -> bytes:
+    packed: bytes = msgpack.packb(value, default=_pack_extension, use_bin_type=True)
+    return packed
+
+
+def _unpack(body: bytes) -> Any:
+    return msgpack.unpackb(body, ext_hook=_unpack_extension, raw=False, strict_map_key=False)
+
+
+def _pack_extension(value: Any) -> msgpack.ExtType:
+    match value:
+        case datetime():
+            return msgpack.ExtType(_DATETIME, _datetime_text(value).encode())
+        case date():
+            return msgpack.ExtType(_DATE, value.isoformat().encode())
+        case time():
+            return msgpack.ExtType(_TIME, _time_text(value).encode())
+        case timedelta():
+            return msgpack.ExtType(_TIMEDELTA, _pack([value.days, value.seconds, value.microseconds]))
+        case Decimal():
+            return msgpack.ExtType(_DECIMAL, str(value).encode())
+        case uuid.UUID():
+            return msgpack.ExtType(_UUID, value.bytes)
+        case set():
+            return msgpack.ExtType(_SET, _pack(list(value)))
+        case frozenset():
+            return msgpack.ExtType(_FROZENSET, _pack(list(value)))
+    raise TypeError(f"a {type_name(value)}")
+
+
+def _unpack_extension(code: int, data: bytes) -> Any:
+    match code:
+        case 1:
+            return _datetime_from_text(data.decode())
+        case 2:
+            return date.fromisoformat(data.decode())
+        case 3:
+            return time.fromisoformat(data.decode())
+        case 4:
+            days, seconds, microseconds = _unpack(data)
+            return timedelta(days, seconds, microseconds)
+        case 5:
+            return Decimal(data.decode())
+        case 6:
+            return uuid.UUID(bytes=data)
+        case 7:
+            return set(map(_hashable, _unpack(data)))
+        case 8:
+            return frozenset(map(_hashable, _unpack(data)))
+    raise ValueError(f"unknown extension type {code}")
+
+
+def _hashable(member: Any) -> Any:
+    # msgpack has one kind of list, and a set can only have held a tuple.
+    return tuple(map(_hashable, member)) if isinstance(member, list) else member
+
+
+def _datetime_text(value: datetime) -> str:
+    if value.utcoffset() is None:
+        raise TypeError("a datetime without a time zone: give it one, such as datetime.now(UTC)")
+    zone = value.tzinfo.key if isinstance(value.tzinfo, ZoneInfo) else None
+    return value.isoformat() + (f"[{zone}]" if zone else "")
+
+
+def _datetime_from_text(text: str) -> datetime:
+    moment, _, zone = text.partition("[")
+    value = datetime.fromisoformat(moment)
+    if not zone:
+        return value
+    try:
+        return value.astimezone(ZoneInfo(zone.removesuffix("]")))
+    except (ZoneInfoNotFoundError, ValueError):
+        return value  # this machine does not know the zone; the moment is right all the same
+
+
+def _time_text(value: time) -> str:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise TypeError("a time in a zone whose offset depends on the date: send a datetime")
+    return value.isoformat()
+
+
+def _explain_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], cause: Exception) -> str:
+    named = [(f"argument {position}", value) for position, value in enumerate(args, 1)]
+    named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
+    for name, value in named:
+        culprit = _find_culprit(value, name)
+        if culprit:
+            return f"{culprit}, which a task message cannot carry"
+    return f"the arguments cannot be carried by a task message: {cause}"
+
+
+def _find_culprit(value: Any, path: str, depth: int = 0) -> str | None:
+    try:
+        _pack(value)
+    except _PACK_ERRORS as exc:
+        if depth < 20:
+            for part_path, part in _parts(value, path):
+                culprit = _find_culprit(part, part_path, depth + 1)
+                if culprit:
+                    return culprit
+        return f"{path} is {_describe(value, exc)}"
+    return None
+
+
+def _parts(value: Any, path: str) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        keys = [(f"a key of {path}", key) for key in value]
+        return keys + [(f"{path}[{key!r}]", part) for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [(f"{path}[{position}]", part) for position, part in enumerate(value)]
+    if isinstance(value, set | frozenset):
+        return [(f"a member of {path}", part) for part in value]
+    return []
+
+
+def _describe(value: Any, cause: Exception) -> str:
+    if isinstance(cause, TypeError) and str(cause).startswith("a "):
+        return str(cause)
+    if isinstance(cause, UnicodeEncodeError):
+        return "a text that is no valid Unicode"
+    if isinstance(value, int):
+        return "a whole number of more than 64 bits"
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return f"a {type_name(value)} that holds itself or is nested too deeply"
+    return f"a {type_name(value)} ({cause})"
+
+
+def type_name(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,159 @@
+"""Every error that limetask raises, as one tree.
+
+LimetaskError
+├── TaskFailure              raised by a task's own code: the task failed, with this message
+├── NotFoundError            no such task for this application
+├── WaitTimeoutError         (also TimeoutError) the task had not ended in time
+├── ConfigurationError       a setting that cannot be right
+│   ├── BrokerUrlError
+│   └── StoreUrlError
+├── DeclarationError         a wrong @task
+│   ├── TaskNameError
+│   └── DuplicateTaskError
+├── SendError                the task was not sent, or it is not known whether it was
+│   ├── ApplicationError     no usable application was given
+│   ├── ArgumentsError       arguments that a message cannot carry
+│   ├── MessageTooLargeError
+│   ├── SendTimeoutError     (also TimeoutError)
+│   └── PartlySentError      some of send_tasks' tasks
+├── BrokerError              something between us and RabbitMQ
+│   ├── BrokerUnreachableError
+│   ├── BrokerRefusedError   wrong user, password, virtual host or permission
+│   ├── ConnectionLostError  the connection closed before the broker confirmed
+│   ├── UnroutableError      the broker has no queue for the message
+│   └── NotConfirmedError    the broker refused the message (a full queue, say)
+├── StoreError               the status store cannot be read or written
+├── MessageRefusedError      a message that must not be run
+├── ResultError              a result that is not JSON or is too large
+└── UnknownApplicationError  raised by an application factory: no such application
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from limetask.status import TaskStatus
+
+
+class LimetaskError(Exception):
+    """The base of every error that limetask raises on purpose."""
+
+
+class TaskFailure(LimetaskError):  # noqa: N818 - the documented name
+    """Raise it in a task to end it as FAILURE, with this message as the task's result."""
+
+
+class NotFoundError(LimetaskError):
+    """This application has no task with that id: it is malformed, unknown, expired or another's."""
+
+
+class WaitTimeoutError(LimetaskError, TimeoutError):
+    """The task had not ended when `TaskStatus.wait`'s timeout was over. It goes on all the same."""
+
+
+class ApplicationError(LimetaskError):
+    """What was given as the application is neither a name nor an object with an `identifier`."""
+
+
+class ConfigurationError(LimetaskError):
+    """A setting has a value that cannot be right."""
+
+
+class BrokerUrlError(ConfigurationError):
+    """The broker's URL is not an AMQP URL."""
+
+
+class StoreUrlError(ConfigurationError):
+    """The status store's URL is not one that limetask can open."""
+
+
+class DeclarationError(LimetaskError):
+    """A task is declared in a way that cannot work."""
+
+
+class TaskNameError(DeclarationError):
+    """A task's name is empty, has no dot, is too long or has characters that a routing key cannot carry."""
+
+
+class DuplicateTaskError(DeclarationError):
+    """Two different functions are declared under one task name."""
+
+
+class SendError(LimetaskError):
+    """A task could not be sent."""
+
+
+class ArgumentsError(SendError):
+    """A task's arguments hold something that a message cannot carry."""
+
+
+class MessageTooLargeError(SendError):
+    """A task's arguments are larger than a message may be."""
+
+
+class SendOutcomeUnknownError(SendError):
+    """The broker did not confirm a task within the deadline, or the connection closed before it could.
+
+    The task may have been queued all the same: `task_id` tells which one to look for.
+    """
+
+    def __init__(self, message: str, task_id: str) -> None:
+        super().__init__(message)
+        self.task_id = task_id
+
+    def __reduce__(self) -> tuple[type[SendOutcomeUnknownError], tuple[str, str]]:
+        return type(self), (str(self), self.task_id)
+
+
+class PartlySentError(SendError):
+    """Only some of the tasks given to `send_tasks` were confirmed.
+
+    `sent` holds the status of each that was; `unconfirmed` of each that was not, or of which that is not known.
+    """
+
+    def __init__(self, message: str, sent: Sequence[TaskStatus], unconfirmed: Sequence[TaskStatus]) -> None:
+        super().__init__(message)
+        self.sent = list(sent)
+        self.unconfirmed = list(unconfirmed)
+
+
+class BrokerError(LimetaskError):
+    """RabbitMQ could not be used."""
+
+
+class BrokerUnreachableError(BrokerError):
+    """Nothing that speaks AMQP answers at the broker's address."""
+
+
+class BrokerRefusedError(BrokerError):
+    """The broker answers and refuses: user, password, virtual host, permission or a differing queue."""
+
+
+class ConnectionLostError(BrokerError):
+    """The connection closed before the broker confirmed. The message may have arrived or not."""
+
+
+class UnroutableError(BrokerError):
+    """The broker has no queue for the message and returned it."""
+
+
+class NotConfirmedError(BrokerError):
+    """The broker refused to take the message."""
+
+
+class StoreError(LimetaskError):
+    """The status store could not be read or written."""
+
+
+class MessageRefusedError(LimetaskError):
+    """A message that is not a task which may run here: foreign, undecodable or inconsistent."""
+
+
+class ResultError(LimetaskError):
+    """A task returned what JSON cannot express, or more than the limit."""
+
+
+class UnknownApplicationError(LimetaskError):
+    """Raise it in an application factory when no application has that identifier."""

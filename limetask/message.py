@@ -1,0 +1,92 @@
+"""What goes over the wire, as values: no bytes here, and no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from limetask.status import ErrorInfo, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An AMQP message: its body and the properties that limetask uses."""
+
+    body: bytes
+    content_type: str | None
+    message_id: str | None = None
+    kind: str | None = None
+    reply_to: str | None = None
+    headers: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskIdentity:
+    """Which task a message is about: known from its headers, even if the body cannot be read."""
+
+    task_id: str
+    task_name: str
+    app: str
+    attempt: int
+    reply_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMessage:
+    """One attempt at one task, as it waits in a queue."""
+
+    identity: TaskIdentity
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker has taken a task and is about to run it."""
+
+    task_id: str
+    task_name: str
+    app: str
+    attempt: int
+    worker: str
+    acks_late: bool
+    sent_at: datetime
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A task has ended: at once the event that others subscribe to and the record of its status."""
+
+    id: str
+    task_id: str
+    task_name: str
+    app: str
+    status: Status
+    result: Any
+    error: ErrorInfo | None
+    attempt: int
+    worker: str | None
+    sent_at: datetime
+    started_at: datetime | None
+    finished_at: datetime
+
+    @property
+    def routing_key(self) -> str:
+        return completion_key(self.task_name, self.status)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker process has died: what it was running under early ack will never report its end."""
+
+    worker: str
+    reason: str
+    lost_at: datetime
+
+
+def completion_key(task_name: str, status: Status) -> str:
+    """Return the routing key of the event for a task that ended with `status`."""
+    return f"core.task.{task_name}.{status.value.lower()}.v1"

@@ -1,0 +1,115 @@
+"""The tasks that this process knows, by name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from limetask.errors import DeclarationError, DuplicateTaskError, TaskNameError
+from limetask.topology import QOS_CATEGORIES, QoS
+
+# A routing key holds 255 bytes: "core.task." + name + ".success.v1" or ".failure.v1".
+MAX_TASK_NAME_BYTES = 234
+
+_NAME = re.compile(r"[^\s.*#\x00-\x1f\x7f]+(\.[^\s.*#\x00-\x1f\x7f]+)+")
+
+
+class TaskDeclaration:
+    """A function and how it is to be run.
+
+    `acks_late`: acked after its end, so that it is run again if its worker dies. `qos`: which queue it waits in.
+    `time_limit`: seconds it may run, None for any.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], *, name: str, acks_late: bool, qos: QoS, time_limit: float | None
+    ) -> None:
+        """Raises a DeclarationError for a function or an option that cannot work."""
+        check_task_name(name)
+        _check_function(function, name)
+        _check_options(name, acks_late, qos, time_limit)
+        self.function = function
+        self.name = name
+        self.acks_late = acks_late
+        self.qos = qos
+        self.time_limit = time_limit
+
+    @property
+    def is_async(self) -> bool:
+        """True if the function is an `async def`."""
+        return inspect.iscoroutinefunction(self.function)
+
+    @property
+    def place(self) -> str:
+        """Where the function stands, for messages."""
+        code = inspect.unwrap(self.function).__code__
+        return f"{self.function.__module__}.{self.function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+
+
+_declared: dict[str, TaskDeclaration] = {}
+
+
+def register(declaration: TaskDeclaration) -> None:
+    """Make a task known; raises DuplicateTaskError if another function has its name already.
+
+    The same function again, as after a reload of its module, replaces the older declaration.
+    """
+    other = _declared.get(declaration.name)
+    if other is not None and _origin(other) != _origin(declaration):
+        raise DuplicateTaskError(
+            f"two functions are declared as task {declaration.name!r}: {other.place} and {declaration.place}. "
+            "Give one of them another name: @task(name=...)"
+        )
+    _declared[declaration.name] = declaration
+
+
+def find_task(name: str) -> TaskDeclaration | None:
+    """Return the task of that name if this process has declared it."""
+    return _declared.get(name)
+
+
+def declared_tasks() -> Mapping[str, TaskDeclaration]:
+    """Return all tasks that this process has declared, by name."""
+    return dict(_declared)
+
+
+def check_task_name(name: str) -> None:
+    """Raise TaskNameError unless `name` is dotted words that fit into a routing key."""
+    if not isinstance(name, str) or not name:
+        raise TaskNameError("a task needs a name, such as 'my_package.tasks.my_task'")
+    if not _NAME.fullmatch(name):
+        raise TaskNameError(
+            f"{name!r} is no task name: it must be words joined by dots, without spaces, * or #, "
+            "such as 'my_package.tasks.my_task'"
+        )
+    length = len(name.encode("utf-8", "replace"))
+    if length > MAX_TASK_NAME_BYTES:
+        raise TaskNameError(f"task name {name[:40]!r}... has {length} bytes and may have {MAX_TASK_NAME_BYTES}")
+
+
+def _origin(declaration: TaskDeclaration) -> tuple[str, str]:
+    return declaration.function.__module__, declaration.function.__qualname__
+
+
+def _check_function(function: Callable[..., Any], name: str) -> None:
+    if not inspect.isfunction(function):
+        raise DeclarationError(f"@task declares a function, and {function!r} is none")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DeclarationError(f"task {name!r} yields: a task returns its result")
+    parameters = list(inspect.signature(function).parameters.values())
+    if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
+        raise DeclarationError(
+            f"task {name!r} has no parameter for the application: "
+            f"declare it as `def {function.__name__}(app, ...)`, the first argument is always the application"
+        )
+
+
+def _check_options(name: str, acks_late: object, qos: object, time_limit: object) -> None:
+    if not isinstance(acks_late, bool):
+        raise DeclarationError(f"task {name!r}: acks_late is True or False, not {acks_late!r}")
+    if qos not in QOS_CATEGORIES:
+        raise DeclarationError(f"task {name!r}: qos is one of {', '.join(QOS_CATEGORIES)}, not {qos!r}")
+    if time_limit is not None and not (isinstance(time_limit, int | float) and time_limit > 0):
+        raise DeclarationError(f"task {name!r}: time_limit is a number of seconds above 0, not {time_limit!r}")

@@ -1,0 +1,145 @@
+"""Every setting, in one frozen object. This module alone reads the environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from limetask.errors import ConfigurationError
+
+MAX_NAMESPACE_BYTES = 100
+
+
+def _setting(default: Any, description: str) -> Any:
+    return field(default=default, metadata={"description": description})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How limetask finds its broker and store, and its limits.
+
+    Every field is also an environment variable: `broker_url` is `LIMETASK_BROKER_URL`. What is given here wins
+    over the environment when it is passed to `configure`. Raises ConfigurationError for a value out of range.
+    """
+
+    broker_url: str = _setting("amqp://", "RabbitMQ: `amqp://user:password@host:port/vhost`, or `amqps://...`")
+    store_url: str = _setting(
+        "",
+        "Status store: `sqlite:////path/status.db` or `postgresql://user:password@host/database`; "
+        "empty: an SQLite file in the user's data folder",
+    )
+    namespace: str = _setting("limetask", "First word of the name of every queue and exchange")
+    application_factory: str = _setting(
+        "",
+        "`package.module:callable` that makes an application from its identifier; empty: `limetask.Application`",
+    )
+    send_timeout: float = _setting(10.0, "Seconds in which the broker must confirm a task")
+    connect_timeout: float = _setting(5.0, "Seconds for one attempt to connect to the broker")
+    heartbeat: int = _setting(30, "Seconds without a sign of life after which a connection counts as dead")
+    retention_days: float = _setting(30.0, "Days for which a task's status can be read")
+    max_arguments_bytes: int = _setting(1024 * 1024, "Largest encoded arguments of one task, in bytes")
+    max_result_bytes: int = _setting(1024 * 1024, "Largest result of one task as JSON, in bytes")
+
+    def __post_init__(self) -> None:
+        _check_namespace(self.namespace)
+        for name in _POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} must be more than 0, not {getattr(self, name)!r}")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Return the settings that the `LIMETASK_*` variables give; raises ConfigurationError for a wrong one."""
+        given = {
+            name: _parse(variable, environment[variable], parse)
+            for name, variable, parse in _variables()
+            if environment.get(variable, "") != ""
+        }
+        return cls(**given)
+
+    @property
+    def resolved_store_url(self) -> str:
+        """The store's URL, the default file's if none is set."""
+        return self.store_url or f"sqlite:///{default_store_path()}"
+
+
+_POSITIVE = (
+    "send_timeout",
+    "connect_timeout",
+    "heartbeat",
+    "retention_days",
+    "max_arguments_bytes",
+    "max_result_bytes",
+)
+
+_configured: Settings | None = None
+
+
+def configure(settings: Settings) -> None:
+    """Use `settings` in this process from now on, instead of the environment's.
+
+    Call it once, before the first task is sent: connections that are open already keep what they were opened with.
+    """
+    global _configured
+    _configured = settings
+
+
+def current_settings() -> Settings:
+    """Return the settings given to `configure`, or else the environment's, read at the first call."""
+    global _configured
+    if _configured is None:
+        _configured = Settings.from_environment()
+    return _configured
+
+
+def environment_variable(setting: Field[Any]) -> str:
+    """Return the name of the environment variable of one field of Settings."""
+    return f"LIMETASK_{setting.name.upper()}"
+
+
+def settings_table() -> str:
+    """Return all settings as a Markdown table: variable, default, meaning."""
+    rows = [
+        f"| `{environment_variable(setting)}` | {_shown_default(setting)} | {setting.metadata['description']} |"
+        for setting in fields(Settings)
+    ]
+    return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
+
+
+def default_store_path() -> Path:
+    """Return where the status store is when nothing is set: in the user's data folder."""
+    return _data_folder() / "limetask" / "status.db"
+
+
+def _data_folder() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+
+
+def _variables() -> list[tuple[str, str, Callable[[str], Any]]]:
+    return [(setting.name, environment_variable(setting), type(setting.default)) for setting in fields(Settings)]
+
+
+def _parse(variable: str, text: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(text)
+    except ValueError as exc:
+        raise ConfigurationError(f"{variable} is {text!r}: it must be a number") from exc
+
+
+def _check_namespace(namespace: str) -> None:
+    words = namespace.split(".")
+    if not all(words) or any(character.isspace() or character in "*#" for character in namespace):
+        raise ConfigurationError(f"namespace {namespace!r} must be words joined by dots, without spaces, * or #")
+    if len(namespace.encode()) > MAX_NAMESPACE_BYTES:
+        raise ConfigurationError(f"namespace {namespace!r} is longer than {MAX_NAMESPACE_BYTES} bytes")
+
+
+def _shown_default(setting: Field[Any]) -> str:
+    return f"`{setting.default}`" if setting.default != "" else "empty"

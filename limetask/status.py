@@ -1,0 +1,101 @@
+"""The status of a task, as a client sees it, and the order in which statuses replace each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Any, Protocol
+
+from limetask.errors import LimetaskError
+
+
+class Status(StrEnum):
+    """Where a task is in its life. It compares equal to its name: `status == "SUCCESS"`."""
+
+    PENDING = "PENDING"
+    STARTED = "STARTED"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+
+
+class Rank(IntEnum):
+    """What may replace what within one attempt: only a higher rank replaces a lower one.
+
+    A worker that looks dead may still report its task's end. That report knows better, so it replaces a
+    presumed loss, whichever of the two arrives first.
+    """
+
+    STARTED = 1
+    PRESUMED_LOST = 2
+    ENDED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """Why a task failed: the exception's type, its message, and the traceback as text ("" if there is none)."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class StatusReader(Protocol):
+    """What a TaskStatus asks for its own newer versions; the client is one."""
+
+    def read(self, task_id: str, app: str) -> TaskStatus: ...
+
+    def wait(self, status: TaskStatus, timeout: float) -> TaskStatus: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """What is known of one task at one moment. It never changes: `refresh()` and `wait()` return a new one.
+
+    Times are aware datetimes in UTC, None where it has not come to that. `result` is what the task returned, as
+    JSON carries it, or the message of a `TaskFailure`. `error` tells why a task failed. `task_name` is None only
+    for a pending task that was looked up by its id. `worker` names the worker process that ran it.
+    """
+
+    id: str
+    status: Status
+    result: Any = None
+    error: ErrorInfo | None = None
+    task_name: str | None = None
+    app: str = ""
+    attempt: int = 1
+    worker: str | None = None
+    sent_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    _reader: StatusReader | None = field(default=None, repr=False, compare=False)
+
+    def is_completed(self) -> bool:
+        """Return True if the task has ended, with SUCCESS or with FAILURE."""
+        return self.status in (Status.SUCCESS, Status.FAILURE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return exactly `id`, `status` and `result`: what a web client is to see."""
+        return {"id": self.id, "status": self.status.value, "result": self.result}
+
+    def refresh(self) -> TaskStatus:
+        """Read the task's status anew.
+
+        Raises NotFoundError if the task has expired and StoreError if the store cannot be read.
+        """
+        return self._bound_reader().read(self.id, self.app)
+
+    def wait(self, timeout: float) -> TaskStatus:
+        """Wait until the task has ended, `timeout` seconds at most, and return its last status.
+
+        The end is known as soon as its event arrives, often just before the store has it. Safe in any thread.
+        Raises WaitTimeoutError (a TimeoutError) if the task has not ended in time.
+        """
+        return self if self.is_completed() else self._bound_reader().wait(self, timeout)
+
+    def _bound_reader(self) -> StatusReader:
+        if self._reader is None:
+            raise LimetaskError(
+                "this TaskStatus was made by hand and cannot be refreshed: use limetask.get_status(id, app)"
+            )
+        return self._reader

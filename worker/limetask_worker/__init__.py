@@ -1,0 +1,1 @@
+"""The daemon of limetask: a supervisor, its task processes and the recorder."""

@@ -1,0 +1,83 @@
+"""The task process: takes tasks from the queues and runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from limetask.amqp import Connection
+from limetask.errors import BrokerError
+from limetask.settings import current_settings
+from limetask.topology import Names
+from limetask_worker.applications import ApplicationFactory, load_application_factory
+from limetask_worker.consumer import Consumer
+from limetask_worker.control import ChildOptions, Control
+from limetask_worker.executor import Executor
+from limetask_worker.loading import LoadingError, load_tasks
+from limetask_worker.process import run_child, unless_stopped
+from limetask_worker.settle import Settler
+
+logger = logging.getLogger(__name__)
+
+_SETTLE_SECONDS = 10.0
+
+
+async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event) -> bool:
+    """Run tasks until `stop` is set. Returns False if some were still running when the grace time was over.
+
+    Raises LoadingError, ConfigurationError or BrokerRefusedError for what another start would not mend.
+    """
+    settings = current_settings()
+    tasks = load_tasks(options.packages)
+    make_application = _load_factory(settings.application_factory)
+    consuming = Connection(settings, f"consumer {options.worker}")
+    publishing = Connection(settings, f"publisher {options.worker}")
+    names = Names(settings.namespace)
+    executor = Executor(options.slots, make_application, settings.max_result_bytes)
+    settler = Settler(consuming, publishing, names, options.worker)
+    consumer = Consumer(consuming, names, options.queues, options.slots, settler, executor)
+
+    if await unless_stopped(_connect(publishing, consuming), stop):
+        await consumer.start()
+        control.send_ready({"tasks": sorted(tasks)})
+        await stop.wait()
+    all_ended = await _finish(consumer, settler, options.grace)
+    await consuming.close()
+    await publishing.close()
+    executor.close()
+    return all_ended
+
+
+def _load_factory(path: str) -> ApplicationFactory:
+    try:
+        return load_application_factory(path)
+    except ImportError as exc:
+        raise LoadingError(f"LIMETASK_APPLICATION_FACTORY ({path}) cannot be imported: {exc}") from exc
+
+
+async def _connect(publishing: Connection, consuming: Connection) -> None:
+    await publishing.ready_at_last()
+    await consuming.ready_at_last()
+
+
+async def _finish(consumer: Consumer, settler: Settler, grace: float) -> bool:
+    """Take no more tasks, let running ones end, and settle all. The order matters: acks need their connection."""
+    try:
+        await consumer.stop()
+        async with asyncio.timeout(grace):
+            await consumer.ended()
+    except TimeoutError:
+        logger.error("%d tasks were still running after %g s of grace", consumer.running, grace)
+    except BrokerError as exc:
+        logger.warning("stopping without the broker: %s", exc)
+    try:
+        async with asyncio.timeout(_SETTLE_SECONDS):
+            await settler.settled()
+    except TimeoutError:
+        logger.error("the broker did not confirm everything in %g s", _SETTLE_SECONDS)
+        return False
+    return consumer.running == 0
+
+
+if __name__ == "__main__":
+    run_child(run_tasks)

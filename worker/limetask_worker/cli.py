@@ -1,0 +1,139 @@
+"""The `limetask-worker` command."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from limetask.errors import LimetaskError
+from limetask.settings import Settings, current_settings
+from limetask.topology import QOS_CATEGORIES, QoS
+from limetask_worker.banner import banner_facts, show_banner
+from limetask_worker.control import ChildOptions
+from limetask_worker.logs import LogFormat, configure_logging
+from limetask_worker.supervisor import Plan, Supervisor
+
+logger = logging.getLogger(__name__)
+
+_ROLES = ("tasks", "recorder")
+
+
+class _WordList(click.ParamType[tuple[str, ...]]):
+    """Words joined by commas, each out of a given set."""
+
+    name = "words"
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+
+    def convert(
+        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        given = {word.strip() for word in value.split(",")}
+        for word in sorted(given - set(self._words)):
+            self.fail(f"{word!r} is none of {', '.join(self._words)}", param, ctx)
+        return tuple(word for word in self._words if word in given)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
+        return ",".join(self._words)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("packages", nargs=-1, metavar="PACKAGE_OR_MODULE...")
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 1024),
+    default=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    show_default="one a core",
+    help="Processes that run tasks.",
+)
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 10_000),
+    default=8,
+    show_default=True,
+    help="Tasks that run at a time in each process.",
+)
+@click.option(
+    "--queues",
+    type=_WordList(QOS_CATEGORIES),
+    default=",".join(QOS_CATEGORIES),
+    help="Queues to take tasks from, the most urgent first.  [default: all]",
+)
+@click.option(
+    "--roles",
+    type=_WordList(_ROLES),
+    default=",".join(_ROLES),
+    help="What to do: run tasks, record their statuses in the store.  [default: all]",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time that running tasks get to end when the worker is stopped.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+)
+@click.version_option(version("limetask"), prog_name="limetask-worker")
+def main(
+    packages: tuple[str, ...],
+    processes: int,
+    slots: int,
+    queues: tuple[QoS, ...],
+    roles: tuple[str, ...],
+    grace: float,
+    log_format: LogFormat,
+    log_level: str,
+) -> None:
+    """Run the tasks that PACKAGE_OR_MODULE... declare, with all their submodules.
+
+    \b
+    Example:
+      limetask-worker my_package --processes 2 --slots 16
+
+    Where RabbitMQ and the status store are is read from LIMETASK_BROKER_URL and LIMETASK_STORE_URL; without
+    them it is the RabbitMQ on this machine and an SQLite file in your data folder.
+
+    Stop it with Ctrl-C or SIGTERM: it takes no more tasks, lets the running ones end within the grace time and
+    exits with 0. A second signal stops it at once.
+    """
+    if "tasks" in roles and not packages:
+        raise click.UsageError(
+            "which package holds your tasks? Try: limetask-worker my_package (or --roles recorder to run none)"
+        )
+    options = ChildOptions("", packages, queues, slots, grace, log_format, log_level.lower())
+    plan = Plan(processes if "tasks" in roles else 0, "recorder" in roles, options)
+    configure_logging(log_format, log_level, "supervisor")
+    try:
+        settings = current_settings()
+        sys.exit(asyncio.run(_supervise(settings, plan)))
+    except LimetaskError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+async def _supervise(settings: Settings, plan: Plan) -> int:
+    return await Supervisor(settings, plan, partial(_announce, settings, plan)).run()
+
+
+def _announce(settings: Settings, plan: Plan, facts: Mapping[str, Any]) -> None:
+    if plan.options.log_format == "text":
+        show_banner(settings, plan, facts, version("limetask"))
+    else:
+        logger.info("at work: %s", banner_facts(settings, plan, facts))

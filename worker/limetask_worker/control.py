@@ -1,0 +1,98 @@
+"""What supervisor and child processes tell each other, over a socket pair: one JSON object a line."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+
+from limetask.topology import QoS
+from limetask_worker.logs import LogFormat
+
+# One line holds the names of all tasks, or a traceback.
+_LINE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOptions:
+    """All that a child process is told at its start; settings it reads from the environment itself.
+
+    `worker` names the process and is never used twice. `slots` is how many tasks run at a time, `grace` how many
+    seconds they get to end when the process is stopped.
+    """
+
+    worker: str
+    packages: tuple[str, ...] = ()
+    queues: tuple[QoS, ...] = ()
+    slots: int = 8
+    grace: float = 30.0
+    log_format: LogFormat = "text"
+    log_level: str = "info"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A child is at work; `facts` are for the banner."""
+
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A child cannot start, and starting it again would not help."""
+
+    reason: str
+
+
+class Control:
+    """One end of the socket pair."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, end: socket.socket) -> Control:
+        return cls(*await asyncio.open_connection(sock=end, limit=_LINE_BYTES))
+
+    def send_options(self, options: ChildOptions) -> None:
+        self._send(asdict(options))
+
+    async def receive_options(self) -> ChildOptions:
+        fields = orjson.loads(await self._reader.readline())
+        return ChildOptions(**(fields | {name: tuple(fields[name]) for name in ("packages", "queues")}))
+
+    def send_ready(self, facts: Mapping[str, Any]) -> None:
+        self._send({"ready": facts})
+
+    def send_failed(self, reason: str) -> None:
+        self._send({"failed": reason})
+
+    async def receive_report(self) -> Ready | Failed | None:
+        """Return what the child tells next, None when it has ended."""
+        line = await self._reader.readline()
+        if not line:
+            return None
+        fields = orjson.loads(line)
+        return Failed(fields["failed"]) if "failed" in fields else Ready(fields["ready"])
+
+    def send_stop(self) -> None:
+        if not self._writer.is_closing():
+            self._send({"stop": True})
+
+    async def stop_requested(self) -> None:
+        """Return when the supervisor asks the child to stop, or is gone."""
+        await self._reader.readline()
+
+    async def flush(self) -> None:
+        await self._writer.drain()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _send(self, fields: Mapping[str, Any]) -> None:
+        self._writer.write(orjson.dumps(fields) + b"\n")

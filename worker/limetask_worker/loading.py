@@ -1,0 +1,71 @@
+"""Imports the packages that hold the tasks, wholly or not at all."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+
+from limetask.registry import TaskDeclaration, declared_tasks
+
+
+class LoadingError(Exception):
+    """A package could not be imported, or declares no task; the message is for the person who started the worker."""
+
+
+def load_tasks(packages: Sequence[str]) -> Mapping[str, TaskDeclaration]:
+    """Import `packages` with all their submodules and return the tasks that are declared then.
+
+    Raises LoadingError, with the traceback, at the first module that cannot be imported.
+    """
+    for package in packages:
+        _import_with_submodules(package)
+    tasks = declared_tasks()
+    if not tasks:
+        raise LoadingError(f"no task is declared in {', '.join(packages)}: declare one with @task")
+    return tasks
+
+
+def _import_with_submodules(package: str) -> None:
+    _import(package)
+    for module in _submodules(package):
+        _import(module)
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and (module == exc.name or module.startswith(f"{exc.name}.")):
+            raise LoadingError(_not_found_message(module)) from exc
+        raise LoadingError(_import_failed_message(module)) from exc
+    except (Exception, SystemExit) as exc:
+        raise LoadingError(_import_failed_message(module)) from exc
+
+
+def _submodules(package: str) -> Iterator[str]:
+    path = getattr(importlib.import_module(package), "__path__", None)
+    if path is None:
+        return
+    for found in pkgutil.iter_modules(path, f"{package}."):
+        if found.name.rpartition(".")[2] == "__main__":
+            continue  # importing it would run the program
+        yield found.name
+        if found.ispkg:
+            _import(found.name)
+            yield from _submodules(found.name)
+
+
+def _not_found_message(module: str) -> str:
+    if "/" in module or module.endswith(".py"):
+        dotted = module.removesuffix(".py").strip("./").replace("/", ".")
+        return f"{module!r} is a path: give the module's dotted name, {dotted!r}"
+    return (
+        f"there is no module {module!r} here: install its package in this environment, "
+        "or start the worker in the folder that holds it"
+    )
+
+
+def _import_failed_message(module: str) -> str:
+    return f"cannot import {module}, so no task was taken:\n\n{traceback.format_exc().rstrip()}"

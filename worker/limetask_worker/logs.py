@@ -1,0 +1,72 @@
+"""Log lines for people (text) and for machines (JSON), each with the task that it is about."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import orjson
+
+from limetask_worker.executor import current_work
+from limetask_worker.work import Work
+
+LogFormat = Literal["text", "json"]
+
+
+def configure_logging(log_format: LogFormat, level: str, process: str) -> None:
+    """Send every log line of this process to standard error; `process` names it in each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonFormatter(process) if log_format == "json" else _TextFormatter(process))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+def _task_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what is known of the task that a line is about: given with it, or running where it was written."""
+    work: Work | None = getattr(record, "work", None) or current_work.get()
+    if work is None:
+        return {}
+    identity = work.message.identity
+    fields: dict[str, Any] = {
+        "task_id": identity.task_id,
+        "task": identity.task_name,
+        "app": identity.app,
+        "attempt": identity.attempt,
+    }
+    if hasattr(record, "duration"):
+        fields["duration"] = round(record.duration, 6)
+    return fields
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {name}={value}" for name, value in _task_fields(record).items())
+        moment = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")
+        line = f"{moment} {record.levelname:<7} {self._process}: {record.getMessage()}{fields}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _JsonFormatter(logging.Formatter):
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname,
+            "process": self._process,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_task_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line, default=str).decode()

@@ -1,0 +1,272 @@
+"""The recorder: the only writer of the status store. Drains the results queue into it, in batches.
+
+A batch is written in one transaction, and acked after the commit. Should the recorder die in between, the broker
+delivers the batch again, and writing it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from limetask.amqp import Connection, Delivery, Subscription
+from limetask.codec import (
+    decode_completion,
+    decode_started,
+    decode_worker_lost,
+    encode_completion,
+    encode_dead_letter,
+)
+from limetask.errors import MessageRefusedError, StoreError
+from limetask.message import Completion, Started, WorkerLost
+from limetask.settings import Settings, current_settings
+from limetask.status import ErrorInfo, Status
+from limetask.topology import Names
+from limetask_worker.control import ChildOptions, Control
+from limetask_worker.process import run_child, unless_stopped
+from limetask_worker.schema import upgrade
+from limetask_worker.store_writer import RecordRejectedError, StoreWriter
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Record = Started | Completion
+
+_BATCH = 1000
+_PREFETCH = 2 * _BATCH  # one batch being written, the next one here already
+_RETRY_SECONDS = 1.0
+_PRUNE_EVERY_SECONDS = 600.0
+_PRUNE_ROWS = 1000
+_PRUNE_PAUSE_SECONDS = 0.2
+# On a stop: the ends that the task processes published last are on their way here.
+_QUIET_SECONDS = 0.2
+_DRAIN_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What one run of deliveries says."""
+
+    records: list[tuple[Record, Delivery]] = field(default_factory=list)
+    losses: list[WorkerLost] = field(default_factory=list)
+    refused: list[tuple[Delivery, str]] = field(default_factory=list)
+
+
+class Recorder:
+    """Writes what comes in, as long as `run` runs."""
+
+    def __init__(self, settings: Settings, consuming: Connection, publishing: Connection) -> None:
+        self._settings = settings
+        self._names = Names(settings.namespace)
+        self._consuming = consuming
+        self._publishing = publishing
+        self._pending: deque[Delivery] = deque()
+        self._arrived = asyncio.Event()
+        self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._writer: StoreWriter | None = None
+
+    async def open(self) -> None:
+        """Bring the store's schema up to date. Raises ConfigurationError for a store that cannot be used."""
+        url = self._settings.resolved_store_url
+        await self._in_store(lambda: upgrade(url))
+        self._writer = StoreWriter(url)
+
+    async def start(self) -> None:
+        """Consume, now and after every reconnect."""
+        await self._consuming.consume(Subscription(self._names.results_queue, _PREFETCH, self._on_delivery))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Record until `stop` is set and nothing more arrives."""
+        waking = asyncio.ensure_future(self._wake_on(stop))
+        pruning = asyncio.ensure_future(self._prune_for_ever())
+        while not stop.is_set():
+            await self._arrived.wait()
+            await self._record_pending()
+        await self._drain()
+        waking.cancel()
+        pruning.cancel()
+
+    def close(self) -> None:
+        self._store_thread.shutdown(wait=True)
+        if self._writer is not None:
+            self._writer.close()
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        self._pending.append(delivery)
+        self._arrived.set()
+
+    async def _wake_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._arrived.set()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await self._record_until_quiet()
+        except TimeoutError:
+            logger.info("stopping with records left in the results queue: they are kept there")
+
+    async def _record_until_quiet(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(_QUIET_SECONDS):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return
+            await self._record_pending()
+
+    async def _record_pending(self) -> None:
+        self._arrived.clear()
+        while self._pending:
+            deliveries = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
+            await self._record(deliveries)
+
+    async def _record(self, deliveries: Sequence[Delivery]) -> None:
+        """Write a run of deliveries, act on what they say, and only then ack them."""
+        batch = _decode(deliveries)
+        await self._write(batch)
+        for lost in batch.losses:
+            await self._fail_tasks_of(lost)
+        for delivery, reason in batch.refused:
+            await self._set_aside(delivery, reason)
+        self._consuming.ack(deliveries[-1], multiple=True)
+
+    async def _write(self, batch: _Batch) -> None:
+        try:
+            await self._merge([record for record, _ in batch.records])
+        except RecordRejectedError:
+            await self._write_one_by_one(batch)
+
+    async def _write_one_by_one(self, batch: _Batch) -> None:
+        for record, delivery in batch.records:
+            try:
+                await self._merge([record])
+            except RecordRejectedError as exc:
+                batch.refused.append((delivery, str(exc)))
+
+    async def _merge(self, records: Sequence[Record]) -> None:
+        if records:
+            await self._in_store(lambda: self._open_writer().merge(records))
+
+    async def _fail_tasks_of(self, lost: WorkerLost) -> None:
+        """Publish the failure of each early task that a dead process was running.
+
+        The event comes back through the results queue and is recorded like any other end.
+        """
+        running = await self._in_store(lambda: self._open_writer().running_under(lost.worker))
+        for started in running:
+            completion = _presumed_end(started, lost)
+            logger.error("task %s (%s) is lost: %s", started.task_id, started.task_name, lost.reason)
+            await self._publishing.publish_until_confirmed(
+                self._names.events_exchange, completion.routing_key, encode_completion(completion)
+            )
+
+    async def _set_aside(self, delivery: Delivery, reason: str) -> None:
+        logger.error("dead-lettered a message from %s: %s", delivery.queue, reason)
+        letter = encode_dead_letter(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
+        await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
+
+    async def _prune_for_ever(self) -> None:
+        while True:
+            await self._prune()
+            await asyncio.sleep(_PRUNE_EVERY_SECONDS)
+
+    async def _prune(self) -> None:
+        """Delete expired rows in small batches, with pauses in which the recording goes on."""
+        before = datetime.now(UTC) - timedelta(days=self._settings.retention_days)
+        while await self._in_store(lambda: self._open_writer().prune(before, _PRUNE_ROWS)) == _PRUNE_ROWS:
+            await asyncio.sleep(_PRUNE_PAUSE_SECONDS)
+
+    async def _in_store(self, work: Callable[[], T]) -> T:
+        """Do something in the store's thread, again and again while the store cannot be reached."""
+        complained = False
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._store_thread, work)
+            except RecordRejectedError:
+                raise
+            except StoreError as exc:
+                if not complained:
+                    logger.error("the store cannot be used, records wait in the results queue: %s", exc)
+                complained = True
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    def _open_writer(self) -> StoreWriter:
+        if self._writer is None:
+            raise RuntimeError("Recorder.open has not been called")
+        return self._writer
+
+
+def _decode(deliveries: Sequence[Delivery]) -> _Batch:
+    batch = _Batch()
+    for delivery in deliveries:
+        try:
+            _decode_into(batch, delivery)
+        except MessageRefusedError as exc:
+            batch.refused.append((delivery, str(exc)))
+    return batch
+
+
+def _decode_into(batch: _Batch, delivery: Delivery) -> None:
+    envelope = delivery.envelope
+    match envelope.kind:
+        case "completion":
+            batch.records.append((decode_completion(envelope.body), delivery))
+        case "started":
+            batch.records.extend((started, delivery) for started in decode_started(envelope.body))
+        case "worker-lost":
+            batch.losses.append(decode_worker_lost(envelope.body))
+        case other:
+            raise MessageRefusedError(f"a record of unknown kind {other!r}")
+
+
+def _presumed_end(started: Started, lost: WorkerLost) -> Completion:
+    # Should this be told twice, both events have the same id.
+    event_id = uuid.uuid5(uuid.UUID(started.task_id), f"{started.attempt} lost with {lost.worker}")
+    return Completion(
+        id=str(event_id),
+        task_id=started.task_id,
+        task_name=started.task_name,
+        app=started.app,
+        status=Status.FAILURE,
+        result=None,
+        error=ErrorInfo("WorkerLost", lost.reason),
+        attempt=started.attempt,
+        worker=started.worker,
+        sent_at=started.sent_at,
+        started_at=started.started_at,
+        finished_at=lost.lost_at,
+    )
+
+
+async def run_recorder(options: ChildOptions, control: Control, stop: asyncio.Event) -> bool:
+    """Record until `stop` is set. Raises ConfigurationError or BrokerRefusedError for what no retry would mend."""
+    settings = current_settings()
+    consuming = Connection(settings, f"recorder {options.worker}")
+    publishing = Connection(settings, f"recorder-publisher {options.worker}")
+    recorder = Recorder(settings, consuming, publishing)
+    if await unless_stopped(_open(recorder, consuming, publishing), stop):
+        control.send_ready({})
+        await recorder.run(stop)
+    await consuming.close()
+    await publishing.close()
+    recorder.close()
+    return True
+
+
+async def _open(recorder: Recorder, consuming: Connection, publishing: Connection) -> None:
+    await recorder.open()
+    await publishing.ready_at_last()
+    await consuming.ready_at_last()
+    await recorder.start()
+
+
+if __name__ == "__main__":
+    run_child(run_recorder)

@@ -1,0 +1,201 @@
+"""Publishes what happened to a task and settles its delivery: always confirmed first, acked then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from limetask import ids
+from limetask.amqp import Connection, Delivery
+from limetask.codec import encode_completion, encode_dead_letter, encode_started, encode_task
+from limetask.errors import BrokerError
+from limetask.message import Completion, Envelope, Started, TaskIdentity
+from limetask.status import ErrorInfo, Status
+from limetask.topology import Names
+from limetask_worker.work import Outcome, Work
+
+logger = logging.getLogger(__name__)
+
+
+class Settler:
+    """Tells the broker of starts and ends, and acks.
+
+    Publishes on one connection and acks on another: an alarm blocks what publishes and must not stop acks.
+    Everything is kept and published again until the broker confirms it.
+    """
+
+    def __init__(self, consuming: Connection, publishing: Connection, names: Names, worker: str) -> None:
+        self._consuming = consuming
+        self._publishing = publishing
+        self._names = names
+        self._worker = worker
+        self._unsettled: set[asyncio.Future[None]] = set()
+
+    def started(self, batch: Sequence[Work], proceed: Callable[[Work], None], give_up: Callable[[Work], None]) -> None:
+        """Record that these tasks start: one message for all.
+
+        When it is confirmed, early deliveries are acked and `proceed`. Late ones proceed at once. `give_up` gets the
+        early ones whose connection was lost meanwhile: the broker delivers them again.
+        """
+        envelope = encode_started([self._started_record(work) for work in batch])
+        early = [work for work in batch if not work.declaration.acks_late]
+        for work in batch:
+            if work.declaration.acks_late:
+                proceed(work)
+        self._publish("", self._names.results_queue, envelope, partial(self._ack_early, early, proceed, give_up))
+
+    def ended(self, work: Work, outcome: Outcome) -> None:
+        """Publish a task's end; a late delivery is acked when it is confirmed."""
+        completion = self._completion(work, outcome)
+        reply_to = work.message.identity.reply_to
+        self._publish(
+            self._names.events_exchange,
+            completion.routing_key,
+            encode_completion(completion),
+            partial(self._ack_late, work),
+            copy_to=reply_to if reply_to and self._names.is_reply_key(reply_to) else None,
+        )
+
+    def refused(self, delivery: Delivery, identity: TaskIdentity | None, reason: str, error_type: str) -> None:
+        """Set a message aside that must not run: dead letter, FAILURE if its task is known, then ack."""
+        logger.error("dead-lettered a message from %s: %s", delivery.queue, reason)
+        self._start(self._dead_letter(delivery, identity, ErrorInfo(error_type, reason)))
+
+    def refused_after_start(self, work: Work, outcome: Outcome, reason: str) -> None:
+        """Set a task aside that turned out not to be runnable: dead letter, its FAILURE, then ack if it is late."""
+        logger.error("dead-lettered task %s: %s", work.message.identity.task_id, reason)
+        self._start(self._dead_letter_started(work, outcome, reason))
+
+    def moved(self, delivery: Delivery, identity: TaskIdentity, queue: str) -> None:
+        """Put a task into the queue that its declaration asks for."""
+        logger.info("moved task %s (%s) to %s", identity.task_id, identity.task_name, queue)
+        self._start(self._move(delivery, encode_task(identity, delivery.envelope.body, moved=True), queue))
+
+    async def settled(self) -> None:
+        """Return when everything is confirmed and acked."""
+        while self._unsettled:
+            await asyncio.wait(self._unsettled)
+
+    def _ack_early(
+        self, early: Sequence[Work], proceed: Callable[[Work], None], give_up: Callable[[Work], None]
+    ) -> None:
+        for work in early:
+            if self._consuming.holds(work.delivery):
+                self._consuming.ack(work.delivery)
+                proceed(work)
+            else:
+                give_up(work)
+
+    def _publish(
+        self,
+        exchange: str,
+        routing_key: str,
+        envelope: Envelope,
+        on_confirmed: Callable[[], None],
+        copy_to: str | None = None,
+    ) -> None:
+        """Publish until it is confirmed, then call `on_confirmed`; without an asyncio task if all is well."""
+
+        def on_answer(confirmed: asyncio.Future[None]) -> None:
+            if confirmed.exception() is None:
+                on_confirmed()
+            else:
+                logger.warning("a record is kept until the broker takes it: %s", confirmed.exception())
+                self._start(publish_again())
+
+        async def publish_again() -> None:
+            await self._publishing.publish_until_confirmed(exchange, routing_key, envelope)
+            on_confirmed()
+
+        confirmed = self._publishing.publish(exchange, routing_key, envelope, copy_to)
+        confirmed.add_done_callback(on_answer)
+        self._track(confirmed)
+
+    async def _dead_letter(self, delivery: Delivery, identity: TaskIdentity | None, error: ErrorInfo) -> None:
+        await self._publish_dead_letter(delivery, error.message)
+        if identity is not None:
+            await self._publish_failure(identity, error)
+        self._consuming.ack(delivery)
+
+    async def _dead_letter_started(self, work: Work, outcome: Outcome, reason: str) -> None:
+        await self._publish_dead_letter(work.delivery, reason)
+        self.ended(work, outcome)
+
+    async def _move(self, delivery: Delivery, envelope: Envelope, queue: str) -> None:
+        await self._publishing.publish_until_confirmed(self._names.tasks_exchange, queue, envelope)
+        self._consuming.ack(delivery)
+
+    async def _publish_dead_letter(self, delivery: Delivery, reason: str) -> None:
+        letter = encode_dead_letter(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
+        await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
+
+    async def _publish_failure(self, identity: TaskIdentity, error: ErrorInfo) -> None:
+        completion = Completion(
+            id=str(uuid.uuid4()),
+            task_id=identity.task_id,
+            task_name=identity.task_name,
+            app=identity.app,
+            status=Status.FAILURE,
+            result=None,
+            error=error,
+            attempt=identity.attempt,
+            worker=self._worker,
+            sent_at=ids.sent_at(identity.task_id),
+            started_at=None,
+            finished_at=datetime.now(UTC),
+        )
+        await self._publishing.publish_until_confirmed(
+            self._names.events_exchange, completion.routing_key, encode_completion(completion)
+        )
+
+    def _started_record(self, work: Work) -> Started:
+        identity = work.message.identity
+        work.started_at = datetime.now(UTC)
+        return Started(
+            task_id=identity.task_id,
+            task_name=identity.task_name,
+            app=identity.app,
+            attempt=identity.attempt,
+            worker=self._worker,
+            acks_late=work.declaration.acks_late,
+            sent_at=ids.sent_at(identity.task_id),
+            started_at=work.started_at,
+        )
+
+    def _completion(self, work: Work, outcome: Outcome) -> Completion:
+        identity = work.message.identity
+        return Completion(
+            id=str(uuid.uuid4()),
+            task_id=identity.task_id,
+            task_name=identity.task_name,
+            app=identity.app,
+            status=outcome.status,
+            result=outcome.result,
+            error=outcome.error,
+            attempt=identity.attempt,
+            worker=self._worker,
+            sent_at=ids.sent_at(identity.task_id),
+            started_at=work.started_at,
+            finished_at=outcome.finished_at,
+        )
+
+    def _ack_late(self, work: Work) -> None:
+        if work.declaration.acks_late:
+            self._consuming.ack(work.delivery)
+
+    def _start(self, settling: Coroutine[None, None, None]) -> None:
+        self._track(asyncio.get_running_loop().create_task(self._run(settling)))
+
+    async def _run(self, settling: Coroutine[None, None, None]) -> None:
+        try:
+            await settling
+        except BrokerError as exc:  # unroutable: the topology is broken, and the delivery stays unacked
+            logger.critical("cannot settle a message, so it stays with the broker: %s", exc)
+
+    def _track(self, future: asyncio.Future[None]) -> None:
+        self._unsettled.add(future)
+        future.add_done_callback(self._unsettled.discard)

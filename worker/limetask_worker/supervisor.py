@@ -1,0 +1,254 @@
+"""The supervisor: starts the child processes, watches them, tells of those that die, and starts them anew.
+
+It imports no code of the user's, so nothing in it can hang or crash with a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from limetask.amqp import Connection
+from limetask.codec import encode_worker_lost
+from limetask.errors import BrokerError
+from limetask.message import WorkerLost
+from limetask.settings import Settings
+from limetask.topology import Names
+from limetask_worker.control import ChildOptions, Control, Failed, Ready
+from limetask_worker.process import CUT_OFF
+
+logger = logging.getLogger(__name__)
+
+# A child gets this much longer than its grace time to publish and ack what ended.
+_SETTLE_SECONDS = 15.0
+_TELL_SECONDS = 10.0
+_TELL_IN_A_HURRY_SECONDS = 2.0
+_FIRST_RESTART_SECONDS = 0.2
+_LAST_RESTART_SECONDS = 30.0
+_STABLE_SECONDS = 60.0
+
+
+class Role(enum.StrEnum):
+    """What a child process does; the value is the module that it runs."""
+
+    TASKS = "limetask_worker.child"
+    RECORDER = "limetask_worker.recorder"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which children a supervisor keeps running."""
+
+    task_processes: int
+    recorder: bool
+    options: ChildOptions
+
+    @property
+    def roles(self) -> list[Role]:
+        return [Role.RECORDER] * self.recorder + [Role.TASKS] * self.task_processes
+
+
+class Supervisor:
+    """Runs a plan until it is asked to stop. `on_ready` gets the children's facts once all are at work."""
+
+    def __init__(self, settings: Settings, plan: Plan, on_ready: Callable[[Mapping[str, Any]], None]) -> None:
+        self._plan = plan
+        self._on_ready = on_ready
+        self._names = Names(settings.namespace)
+        self._connection = Connection(settings, f"supervisor {socket.gethostname()}")
+        self._worker_prefix = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
+        self._serial = 0
+        self._children: set[_Child] = set()
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+        self._telling: set[asyncio.Future[None]] = set()
+        self._failure: str | None = None
+        self._cut_off = False
+        self._announced = False
+        self._facts: dict[str, Any] = {}
+
+    async def run(self) -> int:
+        """Keep the children running; return the exit code: 0, or 1 if it could not start or had to cut tasks off."""
+        self._catch_signals()
+        keepers = [asyncio.ensure_future(self._keep(role)) for role in self._plan.roles]
+        await self._stopping.wait()
+        await self._stop_children(Role.TASKS)
+        await self._stop_children(Role.RECORDER)
+        await asyncio.wait(keepers)
+        await self._finish_telling()
+        await self._connection.close()
+        if self._failure is not None:
+            logger.critical("%s", self._failure)
+        return 1 if self._failure is not None or self._cut_off else 0
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        if not self._stopping.is_set():
+            grace = self._plan.options.grace
+            logger.info("stopping: running tasks get %g s to end (send the signal again to stop at once)", grace)
+            self._stopping.set()
+        else:
+            logger.warning("stopping at once")
+            self._hurrying.set()
+
+    def _note_ready(self, child: _Child, report: Ready) -> None:
+        child.is_ready = True
+        self._facts.update(report.facts)
+        everyone = len(self._children) == len(self._plan.roles) and all(one.is_ready for one in self._children)
+        if everyone and not self._announced:
+            self._announced = True
+            self._on_ready(self._facts)
+
+    async def _keep(self, role: Role) -> None:
+        """Run children of one role, one after the other."""
+        failures = 0
+        while not self._stopping.is_set():
+            started = asyncio.get_running_loop().time()
+            child = await self._start(role)
+            died = await self._watch(child)
+            if died:
+                stable = asyncio.get_running_loop().time() - started > _STABLE_SECONDS
+                failures = 1 if stable else failures + 1
+                await self._pause(failures)
+
+    async def _start(self, role: Role) -> _Child:
+        self._serial += 1
+        options = replace(self._plan.options, worker=f"{self._worker_prefix}.{self._serial}")
+        child = await _Child.start(role, options)
+        self._children.add(child)
+        if self._stopping.is_set():
+            child.control.send_stop()
+        return child
+
+    async def _watch(self, child: _Child) -> bool:
+        """Follow a child to its end; return True if it died of itself."""
+        while (report := await child.control.receive_report()) is not None:
+            if isinstance(report, Failed):
+                self._fail(report.reason)
+            else:
+                self._note_ready(child, report)
+        exit_code = await child.ended()
+        self._children.discard(child)
+        if exit_code == 0:
+            return False
+        self._cut_off |= exit_code == CUT_OFF or self._stopping.is_set()
+        if child.role is Role.TASKS and child.is_ready:
+            self._tell(child.options.worker, _reason(exit_code))
+        if not self._stopping.is_set():
+            logger.error("%s %s died: %s; starting another", child.label, child.options.worker, _reason(exit_code))
+        return True
+
+    def _fail(self, reason: str) -> None:
+        if self._failure is None:
+            self._failure = reason
+        self._stopping.set()
+
+    def _tell(self, worker: str, reason: str) -> None:
+        """Tell the recorder of a dead task process, however long the broker takes to come up."""
+        self._telling.add(asyncio.ensure_future(self._publish_lost(WorkerLost(worker, reason, datetime.now(UTC)))))
+
+    async def _publish_lost(self, lost: WorkerLost) -> None:
+        envelope = encode_worker_lost(lost)
+        try:
+            await self._connection.publish_until_confirmed("", self._names.results_queue, envelope)
+        except BrokerError as exc:
+            logger.critical("could not tell that worker %s is lost: %s", lost.worker, exc)
+
+    async def _finish_telling(self) -> None:
+        if not self._telling:
+            return
+        seconds = _TELL_IN_A_HURRY_SECONDS if self._hurrying.is_set() else _TELL_SECONDS
+        _, untold = await asyncio.wait(self._telling, timeout=seconds)
+        if untold:
+            logger.critical("the broker could not be told of %d dead task processes", len(untold))
+
+    async def _pause(self, failures: int) -> None:
+        seconds = min(_LAST_RESTART_SECONDS, _FIRST_RESTART_SECONDS * 2 ** (failures - 1)) * random.uniform(0.8, 1.2)
+        if seconds > 1:
+            logger.warning("%d deaths in a row: the next start is in %.0f s", failures, seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def _stop_children(self, role: Role) -> None:
+        children = [child for child in self._children if child.role is role]
+        await asyncio.gather(*(self._stop_child(child) for child in children))
+
+    async def _stop_child(self, child: _Child) -> None:
+        child.control.send_stop()
+        hurry = asyncio.ensure_future(self._hurrying.wait())
+        gone = asyncio.ensure_future(child.ended())
+        patience = child.options.grace + _SETTLE_SECONDS
+        await asyncio.wait([gone, hurry], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if not gone.done():
+            child.kill()
+        await gone
+        hurry.cancel()
+
+
+class _Child:
+    """One child process and the line to it."""
+
+    def __init__(self, role: Role, options: ChildOptions, process: asyncio.subprocess.Process, control: Control):
+        self.role = role
+        self.options = options
+        self.control = control
+        self.is_ready = False
+        self._process = process
+
+    @classmethod
+    async def start(cls, role: Role, options: ChildOptions) -> _Child:
+        ours, theirs = socket.socketpair()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", role.value, str(theirs.fileno()), pass_fds=[theirs.fileno()], env=_child_environment()
+        )
+        theirs.close()
+        child = cls(role, options, process, await Control.open(ours))
+        child.control.send_options(options)
+        return child
+
+    @property
+    def label(self) -> str:
+        return "task process" if self.role is Role.TASKS else "recorder"
+
+    async def ended(self) -> int:
+        """Return the exit code, negative for a signal, once the process has ended."""
+        exit_code = await self._process.wait()
+        self.control.close()
+        return exit_code
+
+    def kill(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+
+
+def _child_environment() -> dict[str, str]:
+    # As `python -m` would: users' packages are found in the folder where the worker is started.
+    paths = [str(path) for path in (os.getcwd(), os.environ.get("PYTHONPATH")) if path]  # noqa: PTH109
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _reason(exit_code: int) -> str:
+    if exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        return f"the worker process was killed by {name} (signal {-exit_code})"
+    if exit_code == CUT_OFF:
+        return "the worker stopped before the task had ended"
+    return f"the worker process ended with exit code {exit_code}"
