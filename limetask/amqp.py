@@ -282,12 +282,13 @@ class _Session:
         self._parameters = parameters
         self.epoch = epoch
         self.closed: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        self._socket_closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._channel: Any = None
         self._consumer_tags: list[str] = []
         self._publish_number = 0
         self._unconfirmed: dict[int, tuple[str | None, asyncio.Future[None]]] = {}
         self._returned: set[str | None] = set()
-        connection.add_on_close_callback(lambda _, error: self._end(error))
+        connection.add_on_close_callback(lambda _, error: self._on_connection_closed(error))
 
     async def open_channel(self) -> None:
         self._channel = await self._call(partial(self._connection.channel, on_open_callback=None), "on_open_callback")
@@ -355,7 +356,7 @@ class _Session:
     async def close(self) -> None:
         if self._connection.is_open:
             self._connection.close()
-        await asyncio.wait([self.closed], timeout=_CLOSE_SECONDS)
+        await asyncio.wait([self._socket_closed], timeout=_CLOSE_SECONDS)
 
     async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, auto_ack: bool) -> None:
         on_message = partial(self._on_message, queue, on_delivery)
@@ -426,6 +427,10 @@ class _Session:
     def _end_by_cancel(self, consumer_tag: str) -> None:
         self._end(ConnectionLostError(f"the broker cancelled consumer {consumer_tag}: its queue was deleted or moved"))
 
+    def _on_connection_closed(self, error: BaseException) -> None:
+        self._end(error)
+        self._socket_closed.set_result(None)
+
     def _end(self, error: BaseException) -> None:
         if self.closed.done():
             return
@@ -461,25 +466,27 @@ def _failed(error: BrokerError) -> asyncio.Future[None]:
 
 
 async def _open_pika_connection(parameters: Any) -> AsyncioConnection:
-    opened: asyncio.Future[AsyncioConnection] = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[Any] = loop.create_future()
+    AsyncioConnection.create_connection([parameters], opened.set_result, custom_ioloop=loop)
+    try:
+        result = await asyncio.shield(opened)
+    except asyncio.CancelledError:
+        await _abandon(opened)
+        raise
+    if isinstance(result, AsyncioConnection):
+        return result
+    raise _map_error(result, parameters)
 
-    def on_open(connection: AsyncioConnection) -> None:
-        if opened.cancelled():
-            connection.close()
-        else:
-            opened.set_result(connection)
 
-    def on_error(_connection: AsyncioConnection, error: BaseException) -> None:
-        if not opened.cancelled():
-            opened.set_exception(_map_error(error, parameters))
-
-    AsyncioConnection(
-        parameters,
-        on_open_callback=on_open,
-        on_open_error_callback=on_error,
-        custom_ioloop=asyncio.get_running_loop(),
-    )
-    return await opened
+async def _abandon(opened: asyncio.Future[Any]) -> None:
+    """Let an attempt to connect end by itself: pika 1.4 fails an assertion when it is aborted in the handshake."""
+    await asyncio.wait([opened], timeout=_CLOSE_SECONDS)
+    if opened.done() and isinstance(opened.result(), AsyncioConnection):
+        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        opened.result().add_on_close_callback(lambda *_: closed.set_result(None))
+        opened.result().close()
+        await asyncio.wait([closed], timeout=_CLOSE_SECONDS)
 
 
 def hidden_password(url: str) -> str:
@@ -537,7 +544,7 @@ def _map_error(error: BaseException, parameters: Any) -> BrokerError:
         case pika_errors.ConnectionClosed() | pika_errors.ChannelClosed() as closed:
             return ConnectionLostError(f"closed with {closed.reply_code}: {closed.reply_text}")
         case pika_errors.IncompatibleProtocolError() | pika_errors.ProtocolSyntaxError():
-            return _unreachable(parameters, "what answers there does not speak AMQP 0-9-1")
+            return _unreachable(parameters, "what answers there hangs up, or speaks no AMQP 0-9-1")
         case connection_workflow.AMQPConnectorSocketConnectError() | OSError() as unreachable:
             return _unreachable(parameters, str(unreachable) or type(unreachable).__name__)
         case connection_workflow.AMQPConnectorStackTimeout() | connection_workflow.AMQPConnectorException():

@@ -1,0 +1,1 @@
+"""A package with tasks, as the workers of the tests run it."""

@@ -1,0 +1,68 @@
+"""A real `limetask-worker` in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import psutil
+
+from limetask import Settings
+from limetask.settings import environment_variable
+from tests.waiting import eventually
+
+PACKAGES = Path(__file__).parent / "packages"
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the environment of a process that is to use these settings and to find the tests' packages."""
+    own = {environment_variable(field): str(getattr(settings, field.name)) for field in fields(Settings)}
+    return os.environ | own | {"PYTHONPATH": str(PACKAGES)}
+
+
+class Worker:
+    """Starts at once; `log` is what it has written so far."""
+
+    def __init__(
+        self, settings: Settings, arguments: Sequence[str], environment: Mapping[str, str], log_path: Path
+    ) -> None:
+        self._log_path = log_path
+        with log_path.open("w") as log:
+            self.process = subprocess.Popen(
+                [Path(sys.executable).with_name("limetask-worker"), *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment_of(settings) | dict(environment),
+                cwd=log_path.parent,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log_path.read_text()
+
+    def wait_until_ready(self) -> None:
+        """Return when it says that it is at work; fail with its log if it ends before."""
+        eventually(lambda: "at work" in self.log or self.process.poll() is not None, 30, "the worker's banner")
+        assert self.process.poll() is None, f"the worker ended with {self.process.returncode}:\n{self.log}"
+
+    def child_pids(self, module: str = "limetask_worker.child") -> list[int]:
+        """The process ids of its children that run `module`."""
+        children = psutil.Process(self.process.pid).children()
+        return [child.pid for child in children if module in child.cmdline()]
+
+    def stop(self, timeout: float = 40.0) -> int:
+        """Send SIGTERM and return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+    def kill(self) -> None:
+        """Kill it and its children, if they still run."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
