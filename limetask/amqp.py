@@ -101,7 +101,7 @@ class Connection:
         self._reply_queue: ReplyQueue | None = None
         self._session: _Session | None = None
         self._epoch = 0
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._keeper: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._last_error: BrokerError | None = None
@@ -123,14 +123,14 @@ class Connection:
             self._keeper = asyncio.get_running_loop().create_task(self._keep_open())
         self._hurry.set()
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             async with asyncio.timeout(timeout):
                 await waiter
         except TimeoutError:
             raise self._last_error or _unreachable(self._parameters, "no answer") from None
         finally:
-            self._waiters.discard(waiter)
+            del self._waiters[waiter]
 
     async def ready_at_last(self) -> None:
         """Return once the connection is usable, however long the broker takes to come up.

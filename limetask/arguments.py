@@ -82,6 +82,8 @@ def _pack_extension(value: Any) -> msgpack.ExtType:
             return msgpack.ExtType(_SET, _pack(list(value)))
         case frozenset():
             return msgpack.ExtType(_FROZENSET, _pack(list(value)))
+        case int():
+            raise TypeError("a whole number of more than 64 bits")
     raise TypeError(f"a {type_name(value)}")
 
 
@@ -175,8 +177,6 @@ def _describe(value: Any, cause: Exception) -> str:
         return str(cause)
     if isinstance(cause, UnicodeEncodeError):
         return "a text that is no valid Unicode"
-    if isinstance(value, int):
-        return "a whole number of more than 64 bits"
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         return f"a {type_name(value)} that holds itself or is nested too deeply"
     return f"a {type_name(value)} ({cause})"

@@ -104,6 +104,7 @@ class Client:
         self._reply_key = self._names.reply_key(secrets.token_hex(8))
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread
         self._publisher: Connection | None = None
         self._listener: Listener | None = None
         self._store: Store | None = None
@@ -169,6 +170,7 @@ class Client:
             closing = asyncio.run_coroutine_threadsafe(self._close_connections(), loop)
             concurrent.futures.wait([closing], timeout=5.0)
             loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(timeout=5.0)
 
     def _look(self, status: TaskStatus) -> tuple[TaskStatus, StoreError | None]:
         try:
@@ -215,7 +217,8 @@ class Client:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_run_loop, args=(self._loop,), name="limetask", daemon=True).start()
+                self._thread = threading.Thread(target=_run_loop, args=(self._loop,), name="limetask", daemon=True)
+                self._thread.start()
             return self._loop
 
     def _open_publisher(self) -> Connection:
@@ -287,9 +290,13 @@ def default_client() -> Client:
         return _client
 
 
-def _close_default_client() -> None:
-    if _client is not None:
-        _client.close()
+def close_default_client() -> None:
+    """Close the connections of this process; the next call opens new ones. Done by itself at exit."""
+    global _client
+    with _client_lock:
+        client, _client = _client, None
+    if client is not None:
+        client.close()
 
 
 def _abandon_client_after_fork() -> None:
@@ -300,7 +307,7 @@ def _abandon_client_after_fork() -> None:
         _client = None
 
 
-atexit.register(_close_default_client)
+atexit.register(close_default_client)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_client_after_fork)
 

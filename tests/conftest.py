@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from limetask import Settings, configure
-from limetask.client import default_client
+from limetask.client import close_default_client
 from tests.broker import delete_namespace
 from tests.databases import new_postgresql_database
 from tests.services import BROKER_URL, POSTGRES_URL, start_services
@@ -69,22 +69,29 @@ def store_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(autouse=True)
+def _own_client() -> Iterator[None]:
+    """No test inherits another's settings or connections."""
+    yield
+    close_default_client()
+    configure(Settings())
+
+
 @pytest.fixture
-def settings(broker_url: str, namespace: str, sqlite_url: str) -> Iterator[Settings]:
+def settings(broker_url: str, namespace: str, sqlite_url: str) -> Settings:
     """Settings for this test alone, in force in this process, with an SQLite store."""
-    yield from _in_force(Settings(broker_url=broker_url, namespace=namespace, store_url=sqlite_url))
+    return _in_force(Settings(broker_url=broker_url, namespace=namespace, store_url=sqlite_url))
 
 
 @pytest.fixture
-def settings_for_each_store(broker_url: str, namespace: str, store_url: str) -> Iterator[Settings]:
+def settings_for_each_store(broker_url: str, namespace: str, store_url: str) -> Settings:
     """The same with each kind of store."""
-    yield from _in_force(Settings(broker_url=broker_url, namespace=namespace, store_url=store_url))
+    return _in_force(Settings(broker_url=broker_url, namespace=namespace, store_url=store_url))
 
 
-def _in_force(settings: Settings) -> Iterator[Settings]:
+def _in_force(settings: Settings) -> Settings:
     configure(settings)
-    yield settings
-    default_client().close()
+    return settings
 
 
 @pytest.fixture

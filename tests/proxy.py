@@ -17,7 +17,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._refusing = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     @property
     def port(self) -> int:
@@ -43,6 +44,8 @@ class Proxy:
             self.cut()
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the acceptor
+        self._acceptor.join()
         self._listener.close()
         self.cut()
         for pair in self._pairs:

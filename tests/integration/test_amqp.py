@@ -22,6 +22,7 @@ from limetask.message import Envelope
 from limetask.topology import Names
 from tests.broker import channel_to, queue_length, take_all
 from tests.proxy import Proxy, proxy_to
+from tests.waiting import eventually
 
 
 def message(text: str = "hello") -> Envelope:
@@ -107,7 +108,7 @@ def test_consumers_come_back_after_a_cut_connection(settings: Settings) -> None:
 
     with proxy_to(settings.broker_url) as (proxy, url):
         with_connection(replace(settings, broker_url=url), use_with(proxy))
-    assert queue_length(settings.broker_url, queue) == 0
+    eventually(lambda: queue_length(settings.broker_url, queue) == 0)
 
 
 def test_a_publish_that_was_not_confirmed_is_unknown(settings: Settings) -> None:
