@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], timeout: float = 20.0, what: str = "") -> T:
+def eventually(condition: Callable[[], T | Literal[False] | None], timeout: float = 20.0, what: str = "") -> T:
     """Return the condition's first true value; fail when `timeout` seconds are over."""
     deadline = time.monotonic() + timeout
     while True:
