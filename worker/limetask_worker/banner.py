@@ -7,23 +7,21 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from limetask.amqp import hidden_password
 from limetask.settings import Settings
 from limetask_worker.supervisor import Plan
 
 _SHOWN_TASKS = 20
+_NAME_WIDTH = 12
 
 
 def show_banner(settings: Settings, plan: Plan, facts: Mapping[str, Any], version: str) -> None:
     """Write what this daemon does and with what to standard error; passwords are hidden."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"[bold green]limetask-worker {version}[/] is at work")
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in banner_facts(settings, plan, facts).items():
-        table.add_row(f"  [dim]{name}[/]", escape(_shown(value)))
-    console.print(table)
+        console.print(f"  [dim]{name:<{_NAME_WIDTH}}[/]  {escape(_shown(value))}")
 
 
 def banner_facts(settings: Settings, plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +33,7 @@ def banner_facts(settings: Settings, plan: Plan, facts: Mapping[str, Any]) -> di
     if plan.recorder:
         said["store"] = hidden_password(settings.resolved_store_url)
     if plan.task_processes:
-        said["queues"] = list(plan.options.queues)
+        said["queues"] = ", ".join(plan.options.queues)
         said["processes"] = f"{plan.task_processes} with {plan.options.slots} slots each"
         said["applications"] = settings.application_factory or "limetask.Application"
         said["tasks"] = facts.get("tasks", [])
@@ -45,7 +43,7 @@ def banner_facts(settings: Settings, plan: Plan, facts: Mapping[str, Any]) -> di
 def _shown(value: Any) -> str:
     if not isinstance(value, list):
         return str(value)
-    if len(value) <= 3:
-        return ", ".join(value)
-    more = f"\n... and {len(value) - _SHOWN_TASKS} more" if len(value) > _SHOWN_TASKS else ""
-    return "\n".join(value[:_SHOWN_TASKS]) + more
+    lines = value[:_SHOWN_TASKS]
+    if len(value) > _SHOWN_TASKS:
+        lines = [*lines, f"... and {len(value) - _SHOWN_TASKS} more"]
+    return f"\n{' ' * (_NAME_WIDTH + 4)}".join(lines)

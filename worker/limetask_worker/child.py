@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from limetask.amqp import Connection
 from limetask.errors import BrokerError
+from limetask.registry import TaskDeclaration
 from limetask.settings import current_settings
 from limetask.topology import Names
 from limetask_worker.applications import ApplicationFactory, load_application_factory
@@ -29,6 +31,7 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     """
     settings = current_settings()
     tasks = load_tasks(options.packages)
+    _warn_of_time_limits(tasks.values())
     make_application = _load_factory(settings.application_factory)
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
@@ -38,14 +41,22 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     consumer = Consumer(consuming, names, options.queues, options.slots, settler, executor)
 
     if await unless_stopped(_connect(publishing, consuming), stop):
-        await consumer.start()
+        # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.
         control.send_ready({"tasks": sorted(tasks)})
+        await control.flush()
+        await consumer.start()
         await stop.wait()
     all_ended = await _finish(consumer, settler, options.grace)
     await consuming.close()
     await publishing.close()
     executor.close()
     return all_ended
+
+
+def _warn_of_time_limits(tasks: Iterable[TaskDeclaration]) -> None:
+    for declaration in tasks:
+        if declaration.time_limit is not None:
+            logger.warning("time_limit of %s is not enforced by this version", declaration.name)
 
 
 def _load_factory(path: str) -> ApplicationFactory:
