@@ -84,7 +84,7 @@ def _pack_extension(value: Any) -> msgpack.ExtType:
             return msgpack.ExtType(_FROZENSET, _pack(list(value)))
         case int():
             raise TypeError("a whole number of more than 64 bits")
-    raise TypeError(f"a {type_name(value)}")
+    raise TypeError(f"a value of type {type_name(value)}")
 
 
 def _unpack_extension(code: int, data: bytes) -> Any:

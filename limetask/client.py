@@ -45,7 +45,7 @@ T = TypeVar("T")
 _PIPELINE = 1000
 # The loop's thread keeps the deadlines; a caller that waits this much longer finds the thread itself stuck.
 _SPARE_SECONDS = 1.0
-_FIRST_POLL_SECONDS = 0.005
+_FIRST_POLL_SECONDS = 0.01
 _LAST_POLL_SECONDS = 0.5
 
 
@@ -84,6 +84,9 @@ def send_tasks(calls: Iterable[TaskCall]) -> list[TaskStatus]:
 
 def get_status(task_id: str, app: AnyApplication) -> TaskStatus:
     """Return the status of a task of this application; `app` is its name or an object with its `identifier`.
+
+    The store is some milliseconds behind: when `wait` has returned an end in one process, another may still read
+    STARTED for a moment.
 
     Raises NotFoundError for an id that is malformed, unknown, expired or another application's, and StoreError if
     the status store cannot be read.
@@ -130,6 +133,8 @@ class Client:
         if not ids.belongs_to(task_id, app):
             raise _not_found(task_id, app)
         recorded = self._open_store().read(task_id, app)
+        if recorded is None or not recorded.is_completed():
+            recorded = self._heard_end(task_id, app) or recorded
         oldest = datetime.now(UTC) - timedelta(days=self.settings.retention_days)
         if recorded is not None and (recorded.finished_at is None or recorded.finished_at >= oldest):
             return replace(recorded, _reader=_READER)
@@ -148,13 +153,13 @@ class Client:
         pause = _FIRST_POLL_SECONDS
         with listener.expecting(status.id) as expected:
             while True:
-                current, store_error = self._look(status)
-                if current.is_completed():
-                    return current
                 remaining = deadline - time.monotonic()
                 ended = expected.wait(max(0.0, min(pause, remaining)))
                 if ended is not None and ended.app == status.app:
                     return replace(ended, _reader=_READER)
+                current, store_error = self._look(status)
+                if current.is_completed():
+                    return current
                 if remaining <= 0:
                     raise store_error or _wait_timeout(current, timeout)
                 pause = min(pause * 2, _LAST_POLL_SECONDS)
@@ -172,6 +177,11 @@ class Client:
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join(timeout=5.0)
 
+    def _heard_end(self, task_id: str, app: str) -> TaskStatus | None:
+        """Return the end that `wait` may have told already, so that nobody sees a task go backwards."""
+        end = self._listener.end_of(task_id) if self._listener is not None else None
+        return end if end is not None and end.app == app else None
+
     def _look(self, status: TaskStatus) -> tuple[TaskStatus, StoreError | None]:
         try:
             return self.status(status.id, status.app), None
@@ -180,6 +190,8 @@ class Client:
 
     def _prepare(self, call: TaskCall) -> _PreparedTask:
         declaration = _declaration_of(call.task)
+        if declaration is not None:
+            declaration.check_arguments(call.args, call.kwargs)
         name = declaration.name if declaration else str(call.task)
         app = identifier_of(call.app)
         body = encode_arguments(call.args, call.kwargs, self.settings.max_arguments_bytes)

@@ -144,7 +144,7 @@ def _json_default(value: Any) -> Any:
         return str(value)
     if isinstance(value, tuple):  # a named tuple; plain ones never come here
         return list(value)
-    raise TypeError(f"it holds a {type_name(value)}")
+    raise TypeError(f"it holds a value of type {type_name(value)}")
 
 
 def encode_completion(completion: Completion) -> Envelope:

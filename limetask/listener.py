@@ -42,7 +42,7 @@ class Expected:
 
 
 class Listener:
-    """A reply queue of this process on a connection of its own. `expecting` is thread-safe; the rest is the loop's.
+    """A reply queue of this process, on a connection of its own. Only `expecting` and `end_of` are thread-safe.
 
     What it tells is a hint that comes early: whoever waits must look into the store as well.
     """
@@ -82,6 +82,11 @@ class Listener:
                 self._expected[task_id].remove(expected)
                 if not self._expected[task_id]:
                     del self._expected[task_id]
+
+    def end_of(self, task_id: str) -> TaskStatus | None:
+        """Return a task's end if it has come and is still kept. Thread-safe."""
+        with self._lock:
+            return self._kept[task_id][0] if task_id in self._kept else None
 
     def _on_delivery(self, delivery: Delivery) -> None:
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from limetask.errors import DeclarationError, DuplicateTaskError, TaskNameError
+from limetask.errors import ArgumentsError, DeclarationError, DuplicateTaskError, TaskNameError
 from limetask.topology import QOS_CATEGORIES, QoS
 
 # A routing key holds 255 bytes: "core.task." + name + ".success.v1" or ".failure.v1".
@@ -30,11 +30,19 @@ class TaskDeclaration:
         check_task_name(name)
         _check_function(function, name)
         _check_options(name, acks_late, qos, time_limit)
+        self._signature = inspect.signature(function)
         self.function = function
         self.name = name
         self.acks_late = acks_late
         self.qos = qos
         self.time_limit = time_limit
+
+    def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise ArgumentsError if the function cannot be called with an application and these arguments."""
+        try:
+            self._signature.bind(None, *args, **kwargs)
+        except TypeError as exc:
+            raise ArgumentsError(f"task {self.name!r} cannot be called so: {exc}; it is {self._signature}") from None
 
     @property
     def is_async(self) -> bool:

@@ -175,3 +175,19 @@ def test_a_worker_moves_a_task_to_its_own_queue(settings: Settings, start_worker
     assert status.refresh().status is Status.PENDING  # nobody takes the background queue
     start_worker(settings, "shop", "--processes", "1", "--queues", "background", "--roles", "tasks")
     assert status.wait(WAIT).result == "tidy"
+
+
+def test_nobody_sees_a_task_go_backwards(settings: Settings, start_worker: Callable[..., Worker]) -> None:
+    """Once wait has told an end, the same process reads it, even if nothing records it."""
+    start_worker(settings, "shop", "--processes", "1", "--roles", "tasks")
+    ended = eventually(send_until_heard_of, WAIT)
+    assert get_status(ended.id, "acme") == ended
+    assert_hidden(ended)
+
+
+def send_until_heard_of() -> TaskStatus | None:
+    """Send a task and wait for its event; the first of a process may end before its reply queue is there."""
+    try:
+        return send_task("shop.tasks.add", "acme", 1, 2).wait(2)
+    except TimeoutError:
+        return None

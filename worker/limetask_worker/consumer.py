@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import logging
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from limetask.amqp import Connection, Delivery, Subscription
 from limetask.codec import decode_identity, decode_task
 from limetask.errors import MessageRefusedError
 from limetask.message import TaskIdentity
-from limetask.registry import TaskDeclaration, find_task
+from limetask.registry import TaskDeclaration, declared_tasks, find_task
 from limetask.status import Status
 from limetask.topology import Names, QoS
 from limetask_worker.executor import Executor
@@ -79,8 +80,7 @@ class Consumer:
             identity = decode_identity(delivery.envelope)
             declaration = find_task(identity.task_name)
             if declaration is None:
-                reason = f"unknown task: this worker has no task {identity.task_name!r}"
-                self._settler.refused(delivery, identity, reason, "UnknownTaskError")
+                self._settler.refused(delivery, identity, _unknown_task(identity.task_name), "UnknownTaskError")
             elif declaration.qos != qos and not _was_moved(delivery):
                 self._settler.moved(delivery, identity, self._names.task_queue(declaration.qos))
             else:
@@ -119,10 +119,10 @@ class Consumer:
 
     def _on_ended(self, work: Work, ended: asyncio.Future[Outcome]) -> None:
         outcome = ended.result()
-        _log_end(work, outcome)
         if outcome.refusal is not None:
             self._settler.refused_after_start(work, outcome, outcome.refusal)
         else:
+            _log_end(work, outcome)
             self._settler.ended(work, outcome)
         self._release(work)
 
@@ -131,6 +131,12 @@ class Consumer:
         if self._free_slots == self._slots:
             self._idle.set()
         self._schedule_start()
+
+
+def _unknown_task(name: str) -> str:
+    similar = difflib.get_close_matches(name, declared_tasks(), n=1)
+    hint = f"did you mean {similar[0]!r}?" if similar else "its banner lists those that it has"
+    return f"unknown task: this worker has no task {name!r}; {hint}"
 
 
 def _was_moved(delivery: Delivery) -> bool:

@@ -12,6 +12,7 @@ import contextvars
 import threading
 import traceback
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 from limetask.codec import encode_result
@@ -139,15 +140,18 @@ def _message_of(exc: BaseException) -> str:
 
 
 def _traceback_of(exc: BaseException) -> str:
-    own_frames = 2  # of this module, above the user's
-    trace = exc.__traceback__
-    for _ in range(own_frames):
-        trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
     try:
-        text = "".join(traceback.format_exception(type(exc), exc, trace))
+        text = "".join(traceback.format_exception(type(exc), exc, _users_frames(exc.__traceback__)))
     except Exception as broken:  # noqa: BLE001 - user code again: __str__ and __repr__ in a chain of causes
         text = f"(the traceback cannot be shown: {type(broken).__name__})"
     return _shortened(text, _MAX_TRACEBACK_CHARACTERS)
+
+
+def _users_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out this module's own frames, which stand above the user's."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -22,6 +22,8 @@ def configure_logging(log_format: LogFormat, level: str, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # At its own INFO it tells what it does not do.
+    logging.getLogger("alembic").setLevel(max(root.level, logging.WARNING))
 
 
 def _task_fields(record: logging.LogRecord) -> dict[str, Any]:

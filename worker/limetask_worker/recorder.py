@@ -41,6 +41,8 @@ Record = Started | Completion
 
 _BATCH = 1000
 _PREFETCH = 2 * _BATCH  # one batch being written, the next one here already
+# A task that takes no time has its start and its end in one transaction.
+_LINGER_SECONDS = 0.005
 _RETRY_SECONDS = 1.0
 _PRUNE_EVERY_SECONDS = 600.0
 _PRUNE_ROWS = 1000
@@ -88,6 +90,8 @@ class Recorder:
         pruning = asyncio.ensure_future(self._prune_for_ever())
         while not stop.is_set():
             await self._arrived.wait()
+            if len(self._pending) < _BATCH:
+                await asyncio.sleep(_LINGER_SECONDS)
             await self._record_pending()
         await self._drain()
         waking.cancel()

@@ -67,7 +67,7 @@ class Settler:
 
     def refused_after_start(self, work: Work, outcome: Outcome, reason: str) -> None:
         """Set a task aside that turned out not to be runnable: dead letter, its FAILURE, then ack if it is late."""
-        logger.error("dead-lettered task %s: %s", work.message.identity.task_id, reason)
+        logger.error("dead-lettered: %s", reason, extra={"work": work})
         self._start(self._dead_letter_started(work, outcome, reason))
 
     def moved(self, delivery: Delivery, identity: TaskIdentity, queue: str) -> None:

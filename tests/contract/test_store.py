@@ -1,0 +1,769 @@
+"""What the status store promises, on every database that it can be kept in."""
+
+from __future__ import annotations
+
+import logging
+import random
+import socket
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import permutations
+from pathlib import Path
+from secrets import token_hex
+from select import select as wait_readable
+from threading import Barrier, Event, Thread
+from time import monotonic
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, create_engine, inspect, make_url, text
+
+from limetask import ids
+from limetask import store as store_module
+from limetask.errors import StoreError, StoreUrlError
+from limetask.message import Completion, Started
+from limetask.status import ErrorInfo, Rank, Status, TaskStatus
+from limetask.store import Store, metadata, parse_store_url
+from limetask_worker import schema
+from limetask_worker.store_writer import RecordRejectedError, StoreWriter
+
+SENT = datetime(2026, 3, 29, 0, 59, 59, 123456, tzinfo=UTC)
+STARTED = SENT + timedelta(seconds=1, microseconds=1)
+FINISHED = STARTED + timedelta(minutes=5)
+LOST = ErrorInfo("WorkerLost", "the worker process was killed")
+
+Record = Started | Completion
+
+
+def started(task_id: str, **changes: Any) -> Started:
+    record = Started(task_id, "pkg.tasks.add", "shop", 1, "host:12:a", False, SENT, STARTED)
+    return replace(record, **changes)
+
+
+def ended(task_id: str, **changes: Any) -> Completion:
+    return replace(
+        Completion(
+            id="event",
+            task_id=task_id,
+            task_name="pkg.tasks.add",
+            app="shop",
+            status=Status.SUCCESS,
+            result={"sum": 3},
+            error=None,
+            attempt=1,
+            worker="host:12:a",
+            sent_at=SENT,
+            started_at=STARTED,
+            finished_at=FINISHED,
+        ),
+        **changes,
+    )
+
+
+def failed(task_id: str, **changes: Any) -> Completion:
+    failure = {"status": Status.FAILURE, "result": None, "error": ErrorInfo("ValueError", "no", "Traceback")}
+    return ended(task_id, **(failure | changes))
+
+
+def status_of(record: Record) -> TaskStatus:
+    """What a client is to read after this record."""
+    status = TaskStatus(
+        id=record.task_id,
+        status=Status.STARTED,
+        task_name=record.task_name,
+        app=record.app,
+        attempt=record.attempt,
+        worker=record.worker,
+        sent_at=record.sent_at,
+        started_at=record.started_at,
+    )
+    if isinstance(record, Started):
+        return status
+    return replace(
+        status,
+        status=record.status,
+        result=record.result,
+        error=record.error,
+        finished_at=record.finished_at,
+    )
+
+
+def winner(records: Sequence[Record]) -> Record:
+    """The merge rule once more, as simply as it can be said."""
+    best = records[0]
+    for record in records[1:]:
+        if position(record) > position(best) or (
+            position(record) == position(best)
+            and isinstance(record, Started)
+            and isinstance(best, Started)
+            and record.started_at > best.started_at
+        ):
+            best = record
+    return best
+
+
+def position(record: Record) -> tuple[int, Rank]:
+    if isinstance(record, Started):
+        return record.attempt, Rank.STARTED
+    return record.attempt, Rank.PRESUMED_LOST if record.error == LOST else Rank.ENDED
+
+
+def new_id(sent: datetime = SENT) -> str:
+    return ids.new_task_id("shop", sent.timestamp())
+
+
+@contextmanager
+def engine_of(url: str) -> Iterator[Engine]:
+    engine = create_engine(parse_store_url(url))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+def execute(url: str, statement: str) -> None:
+    with engine_of(url) as engine, engine.begin() as connection:
+        connection.execute(text(statement))
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("make", [started, ended, failed])
+def test_every_field_is_read_back(store: Store, writer: StoreWriter, make: Any) -> None:
+    """What is read equals, field by field, what was recorded."""
+    record = make(new_id())
+    writer.merge([record])
+    assert store.read(record.task_id, "shop") == status_of(record)
+
+
+def test_an_end_may_lack_a_start(store: Store, writer: StoreWriter) -> None:
+    """A task that ended without ever being started has neither a worker nor a start."""
+    record = failed(new_id(), worker=None, started_at=None)
+    writer.merge([record])
+    assert store.read(record.task_id, "shop") == status_of(record)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, False, 0, "", [], {}, 2**63 - 1, -0.1, "\x00 and \u2028", "🍋 ünï", {"a": [1, None, {"b": "\x00"}]}],
+)
+def test_every_json_result_is_read_back(store: Store, writer: StoreWriter, result: Any) -> None:
+    """A result comes back as it was, whatever JSON it is."""
+    record = ended(new_id(), result=result)
+    writer.merge([record])
+    assert store.read(record.task_id, "shop") == status_of(record)
+
+
+def test_a_result_of_one_mebibyte_is_read_back(store: Store, writer: StoreWriter) -> None:
+    """The largest result that a task may have fits."""
+    record = ended(new_id(), result=random.Random(1).randbytes(512 * 1024).hex())
+    writer.merge([record])
+    assert store.read(record.task_id, "shop") == status_of(record)
+
+
+def test_an_error_keeps_characters_that_databases_refuse(store: Store, writer: StoreWriter) -> None:
+    """NUL, line separators and emoji in an error survive."""
+    record = failed(new_id(), error=ErrorInfo("pkg.🍋Error", "a\x00b", "Traceback\n\u2028\x00\n"))
+    writer.merge([record])
+    assert store.read(record.task_id, "shop") == status_of(record)
+
+
+def test_lone_surrogates_become_question_marks(store: Store, writer: StoreWriter) -> None:
+    """Text that is not Unicode is recorded as nearly as UTF-8 allows."""
+    task_id = new_id()
+    writer.merge([failed(task_id, result=["x\udc80", 1], error=ErrorInfo("E", "\ud800!", "\x00\udfff"))])
+    status = store.read(task_id, "shop")
+    assert status is not None
+    assert (status.result, status.error) == (["x?", 1], ErrorInfo("E", "?!", "\x00?"))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 1, 1, tzinfo=UTC),
+        datetime(2026, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(2026, 7, 1, 2, 30, 0, 999999, tzinfo=timezone(timedelta(hours=5, minutes=45))),
+    ],
+)
+def test_times_are_exact_and_in_utc(store: Store, writer: StoreWriter, moment: datetime) -> None:
+    """A time is exact to the microsecond, and comes back in UTC whatever its zone and the session's were."""
+    task_id = new_id()
+    writer.merge([ended(task_id, sent_at=moment, started_at=moment, finished_at=moment)])
+    status = store.read(task_id, "shop")
+    assert status is not None
+    assert status.sent_at == status.started_at == status.finished_at == moment
+    assert status.sent_at is not None
+    assert status.sent_at.tzinfo is UTC
+
+
+# Who sees what
+
+
+def test_only_the_same_application_reads_a_status(store: Store, writer: StoreWriter) -> None:
+    """Another application's name, however similar, reads nothing."""
+    task_id = new_id()
+    writer.merge([ended(task_id)])
+    assert [store.read(task_id, app) for app in ("Shop", "shop ", "sho", "", "%", "shop\x00", "\ud800")] == [None] * 7
+
+
+@pytest.mark.parametrize("task_id", ["", "1", "x" * 36, "'; --", "\x00", "\ud800"])
+def test_what_is_no_id_has_no_status(store: Store, writer: StoreWriter, task_id: str) -> None:
+    """A malformed id reads as nothing, not as an error."""
+    writer.merge([ended(new_id())])
+    assert store.read(task_id, "shop") is None
+
+
+# Merging
+
+
+def sequences(task_id: str) -> Iterator[tuple[Record, ...]]:
+    """Every order of every choice of the records that two attempts at a task can leave."""
+    records = [
+        started(task_id, worker="host:1:a", acks_late=True),
+        started(task_id, worker="host:2:b", acks_late=True, started_at=STARTED + timedelta(microseconds=1)),
+        failed(task_id, error=LOST),
+        ended(task_id, worker="host:2:b"),
+        started(task_id, attempt=2),
+        failed(task_id, attempt=2),
+    ]
+    for size in range(1, len(records) + 1):
+        yield from permutations(records, size)
+
+
+def sequences_of_many_tasks() -> list[tuple[Record, ...]]:
+    return [
+        tuple(replace(record, task_id=task_id) for record in sequence)
+        for sequence in sequences("any")
+        for task_id in [new_id()]
+    ]
+
+
+def test_records_in_any_order_end_in_the_same_row(store: Store, writer: StoreWriter) -> None:
+    """Whichever records have arrived, one transaction each, in whatever order, the row is the most advanced one."""
+    tasks = sequences_of_many_tasks()
+    for turn in range(6):
+        writer.merge([sequence[turn] for sequence in tasks if turn < len(sequence)])
+    assert [store.read(task[0].task_id, "shop") for task in tasks] == [status_of(winner(task)) for task in tasks]
+
+
+def test_records_of_one_batch_merge_like_those_of_several(store: Store, writer: StoreWriter) -> None:
+    """A batch that holds several records of a task leaves the row that they would have left one by one."""
+    tasks = sequences_of_many_tasks()
+    writer.merge([record for sequence in tasks for record in sequence])
+    assert [store.read(task[0].task_id, "shop") for task in tasks] == [status_of(winner(task)) for task in tasks]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batches_may_be_cut_anywhere(store: Store, writer: StoreWriter, seed: int) -> None:
+    """Random records, equal ends among them, in random batches, with repetitions, leave what the rule says."""
+    chance = random.Random(seed)
+    records = random_records(chance, [new_id() for _ in range(10)], 400)
+    rest = list(records)
+    while rest:
+        size = chance.randint(1, 40)
+        writer.merge(rest[:size])
+        rest = rest[chance.randint(size // 2, size) or 1 :]
+    for task_id in {record.task_id for record in records}:
+        assert store.read(task_id, "shop") == status_of(winner([r for r in records if r.task_id == task_id]))
+
+
+def random_records(chance: random.Random, task_ids: list[str], count: int) -> list[Record]:
+    return [random_record(chance, chance.choice(task_ids), number) for number in range(count)]
+
+
+def random_record(chance: random.Random, task_id: str, number: int) -> Record:
+    attempt, moment = chance.randint(1, 4), STARTED + timedelta(microseconds=chance.randint(0, 9))
+    choices: list[Record] = [
+        started(task_id, attempt=attempt, worker=f"host:{number}", started_at=moment),
+        ended(task_id, attempt=attempt, result=number, started_at=moment),
+        failed(task_id, attempt=attempt, result=number, started_at=moment, error=LOST),
+    ]
+    return chance.choice(choices)
+
+
+def test_the_first_of_two_equal_ends_stays(store: Store, writer: StoreWriter) -> None:
+    """A second end of the same attempt changes nothing."""
+    task_id = new_id()
+    writer.merge([ended(task_id, result="first")])
+    writer.merge([ended(task_id, result="second"), failed(task_id, result="third")])
+    status = store.read(task_id, "shop")
+    assert status is not None
+    assert status.result == "first"
+
+
+def test_a_repeated_record_changes_nothing(store: Store, writer: StoreWriter) -> None:
+    """The broker may deliver a record twice."""
+    record = failed(new_id())
+    for _ in range(3):
+        writer.merge([record, record])
+    assert store.read(record.task_id, "shop") == status_of(record)
+
+
+def test_an_end_keeps_the_way_of_acking_that_its_start_told(migrated_url: str, writer: StoreWriter) -> None:
+    """A completion does not know when its task was acked, so it leaves that alone, in one batch and in two."""
+    together, apart = new_id(), new_id()
+    writer.merge([started(together, acks_late=True), ended(together), started(apart, acks_late=True)])
+    writer.merge([ended(apart)])
+    with engine_of(migrated_url) as engine, engine.connect() as connection:
+        stored = connection.execute(text("SELECT acks_late FROM limetask_task_status")).scalars().all()
+    assert [bool(value) for value in stored] == [True, True]
+
+
+def test_no_records_are_no_work(writer: StoreWriter) -> None:
+    """An empty batch is no error."""
+    writer.merge([])
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"app": "\ud800"}, {"sent_at": datetime(2026, 1, 1)}, {"result": object()}, {"attempt": 2**63}],
+)
+def test_a_refused_record_is_told_apart(store: Store, writer: StoreWriter, changes: dict[str, Any]) -> None:
+    """A record that the database can never take raises RecordRejectedError, and none of its batch is written."""
+    good, bad = ended(new_id()), ended(new_id(), **changes)
+    with pytest.raises(RecordRejectedError):
+        writer.merge([good, bad])
+    assert store.read(good.task_id, "shop") is None
+    writer.merge([good])
+    assert store.read(good.task_id, "shop") == status_of(good)
+
+
+def test_a_name_with_nul_is_refused_by_postgresql(postgresql_url: str) -> None:
+    """PostgreSQL has no NUL in text: such a name is a refusal of the record, not a failure of the store."""
+    schema.upgrade(postgresql_url)
+    with closing(StoreWriter(postgresql_url)) as writer, pytest.raises(RecordRejectedError):
+        writer.merge([ended(new_id(), app="a\x00b")])
+
+
+def test_writing_without_a_schema_is_no_refusal(store_url: str) -> None:
+    """A store that is not there now is a StoreError to try again after, not a fault of the record."""
+    with closing(StoreWriter(store_url)) as writer, pytest.raises(StoreError) as caught:
+        writer.merge([ended(new_id())])
+    assert not isinstance(caught.value, RecordRejectedError)
+
+
+# What a lost worker was running
+
+
+def test_running_under_returns_what_a_worker_has_not_ended(writer: StoreWriter) -> None:
+    """Only early-ack tasks, started and not ended, of exactly that worker are returned, as they were recorded."""
+    running = [started(new_id(), worker="lost"), started(new_id(), worker="lost", attempt=2)]
+    over = started(new_id(), worker="lost")
+    others = [started(new_id(), worker="lost", acks_late=True), started(new_id(), worker="lost2")]
+    writer.merge([*running, over, *others])
+    writer.merge([ended(over.task_id, worker="lost")])
+    assert sorted(writer.running_under("lost"), key=lambda record: record.attempt) == running
+
+
+# Pruning
+
+
+def test_pruning_deletes_the_oldest_in_small_batches(store: Store, writer: StoreWriter) -> None:
+    """At most `limit` tasks go at a time, the oldest first, until none that ended before the moment is left."""
+    old = [new_id(SENT + timedelta(seconds=number)) for number in range(5)]
+    writer.merge([ended(task_id) for task_id in reversed(old)])
+    before = FINISHED + timedelta(microseconds=1)
+    assert writer.prune(before, limit=2) == 2
+    assert [store.read(task_id, "shop") is None for task_id in old] == [True, True, False, False, False]
+    assert [writer.prune(before, limit=2) for _ in range(3)] == [2, 1, 0]
+
+
+def test_pruning_spares_what_is_running_or_ended_later(store: Store, writer: StoreWriter) -> None:
+    """A task goes by the time of its end: an old one that runs still, or ended just now, stays."""
+    running, just_ended, later = new_id(), new_id(), new_id(FINISHED)
+    writer.merge([started(running), ended(just_ended), ended(later, finished_at=FINISHED + timedelta(hours=1))])
+    assert writer.prune(FINISHED) == 0
+    assert None not in [store.read(task_id, "shop") for task_id in (running, just_ended, later)]
+
+
+# Together
+
+
+def test_readers_see_a_task_move_forward_while_it_is_written(store: Store, writer: StoreWriter) -> None:
+    """Reads in other threads succeed during writes, and never see a task go back."""
+    task_id, last = new_id(), 100
+    with ThreadPoolExecutor(4) as threads:
+        seen = [threads.submit(positions_until, store, task_id, last) for _ in range(4)]
+        for attempt in range(1, last + 1):
+            writer.merge([started(task_id, attempt=attempt)])
+            writer.merge([ended(task_id, attempt=attempt)])
+    assert all(future.result() == sorted(future.result()) for future in seen)
+
+
+def positions_until(store: Store, task_id: str, last_attempt: int) -> list[tuple[int, bool]]:
+    seen: list[tuple[int, bool]] = []
+    deadline = monotonic() + 60
+    while (last_attempt, True) not in seen[-1:]:
+        assert monotonic() < deadline
+        status = store.read(task_id, "shop")
+        if status is not None:
+            seen.append((status.attempt, status.is_completed()))
+    return seen
+
+
+def test_an_open_transaction_does_not_hold_up_readers(store: Store, writer: StoreWriter, migrated_url: str) -> None:
+    """While a row is being changed, its last committed state is read at once."""
+    record = ended(new_id())
+    writer.merge([record])
+    with engine_of(migrated_url) as engine, engine.connect() as connection:
+        connection.execute(text("UPDATE limetask_task_status SET attempt = 99"))
+        begun = monotonic()
+        assert store.read(record.task_id, "shop") == status_of(record)
+        assert monotonic() - begun < 1
+
+
+def test_a_status_is_read_after_its_writer_has_gone(migrated_url: str) -> None:
+    """Readers need no writer, before it has come and after it has gone."""
+    record = ended(new_id())
+    with closing(StoreWriter(migrated_url)) as writer:
+        writer.merge([record])
+    for _ in range(2):
+        with closing(Store(migrated_url)) as store:
+            assert store.read(record.task_id, "shop") == status_of(record)
+
+
+def test_a_closed_store_can_be_closed_and_read_again(store: Store, writer: StoreWriter) -> None:
+    """Closing is harmless at any time."""
+    record = ended(new_id())
+    writer.close()
+    writer.merge([record])
+    store.close()
+    store.close()
+    assert store.read(record.task_id, "shop") == status_of(record)
+
+
+# The schema
+
+
+def test_many_may_upgrade_at_once(store_url: str) -> None:
+    """Several recorders that start together, while clients read, leave one schema."""
+    barrier = Barrier(5, timeout=30)
+
+    def upgrade(_: int) -> None:
+        barrier.wait()
+        schema.upgrade(store_url)
+
+    def read() -> TaskStatus | None:
+        with closing(Store(store_url)) as store:
+            barrier.wait()
+            return [store.read(new_id(), "shop") for _ in range(50)][-1]
+
+    with ThreadPoolExecutor(5) as threads:
+        reading = threads.submit(read)
+        list(threads.map(upgrade, range(4)))
+    assert reading.result() is None
+    with engine_of(store_url) as engine:
+        assert set(inspect(engine).get_table_names()) == {"limetask_task_status", schema.VERSION_TABLE}
+
+
+def test_migrations_make_the_schema_that_the_code_expects(migrated_url: str) -> None:
+    """Alembic finds no difference between the migrated database and the table as the code has it."""
+    with engine_of(migrated_url) as engine, engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_index_of_running_tasks_is_partial(migrated_url: str) -> None:
+    """Only running tasks are in the index by worker, so it stays small."""
+    with engine_of(migrated_url) as engine:
+        [index] = inspect(engine).get_indexes("limetask_task_status")
+    backend = make_url(migrated_url).get_backend_name()
+    assert index["column_names"] == ["worker"]
+    assert "STARTED" in str(index["dialect_options"][f"{backend}_where"])
+
+
+def test_upgrading_again_keeps_what_is_stored(store: Store, writer: StoreWriter, migrated_url: str) -> None:
+    """Every recorder upgrades when it starts; that touches no status."""
+    record = ended(new_id())
+    writer.merge([record])
+    schema.upgrade(migrated_url)
+    assert store.read(record.task_id, "shop") == status_of(record)
+
+
+def test_a_newer_schema_is_refused(migrated_url: str) -> None:
+    """A database that a newer limetask has migrated is not touched: the error says to upgrade."""
+    execute(migrated_url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
+    with pytest.raises(StoreError, match=r"9999.*upgrade limetask"):
+        schema.upgrade(migrated_url)
+
+
+def test_a_failed_migration_leaves_nothing(store_url: str) -> None:
+    """A migration is one transaction: what stands in its way is told, and nothing is half made."""
+    execute(store_url, "CREATE TABLE limetask_task_status (task_id INTEGER)")
+    with pytest.raises(StoreError, match="already exists"):
+        schema.upgrade(store_url)
+    with engine_of(store_url) as engine:
+        assert inspect(engine).get_table_names() == ["limetask_task_status"]
+
+
+def test_upgrading_leaves_logging_alone(store_url: str) -> None:
+    """Migrations neither disable loggers nor add handlers."""
+    ours, root = logging.getLogger("limetask.somewhere"), logging.getLogger()
+    before = (list(root.handlers), root.level)
+    schema.upgrade(store_url)
+    assert not ours.disabled
+    assert (list(root.handlers), root.level) == before
+
+
+# Without a database
+
+
+def test_a_store_without_a_table_is_empty(store_url: str) -> None:
+    """Before the first recorder has run there is no status, which is no error."""
+    with closing(Store(store_url)) as store:
+        assert store.read(new_id(), "shop") is None
+
+
+def test_an_empty_file_is_an_empty_store(tmp_path: Path) -> None:
+    """A file that SQLite has not written yet holds no status."""
+    (tmp_path / "status.db").touch()
+    with closing(Store(f"sqlite:///{tmp_path}/status.db")) as store:
+        assert store.read(new_id(), "shop") is None
+
+
+def test_a_reader_creates_nothing(tmp_path: Path) -> None:
+    """Reading where there is no SQLite file makes neither the file nor its folder."""
+    for path in (tmp_path / "status.db", tmp_path / "folder" / "status.db"):
+        with closing(Store(f"sqlite:///{path}")) as store:
+            assert store.read(new_id(), "shop") is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_upgrading_creates_the_folder(tmp_path: Path) -> None:
+    """The first recorder makes the file and the folders above it, whatever characters their names have."""
+    url, record = f"sqlite:///{tmp_path}/a b/#é/status.db", ended(new_id())
+    schema.upgrade(url)
+    with closing(Store(url)) as store, closing(StoreWriter(url)) as writer:
+        writer.merge([record])
+        assert store.read(record.task_id, "shop") == status_of(record)
+    assert (tmp_path / "a b" / "#é" / "status.db").exists()
+
+
+def test_a_replaced_file_is_noticed(sqlite_url: str) -> None:
+    """After the SQLite file was deleted and made anew, the same Store reads the new one."""
+    path, record = Path(sqlite_url.removeprefix("sqlite:///")), ended(new_id())
+    schema.upgrade(sqlite_url)
+    with closing(Store(sqlite_url)) as store, closing(StoreWriter(sqlite_url)) as writer:
+        writer.merge([record])
+        assert store.read(record.task_id, "shop") == status_of(record)
+        for file in path.parent.iterdir():
+            file.unlink()
+        assert store.read(record.task_id, "shop") is None
+        with pytest.raises(StoreError, match="unable to open"):
+            writer.merge([record])
+        schema.upgrade(sqlite_url)
+        writer.merge([record])
+        assert store.read(record.task_id, "shop") == status_of(record)
+
+
+def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
+    """A file with other content is told as such, not taken for an empty store."""
+    (tmp_path / "status.db").write_text("not a database, " * 100)
+    with closing(Store(f"sqlite:///{tmp_path}/status.db")) as store, pytest.raises(StoreError, match="not a database"):
+        store.read(new_id(), "shop")
+
+
+# PostgreSQL out of reach
+
+
+@pytest.fixture
+def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds are the least that libpq takes."""
+    monkeypatch.setattr(store_module, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(store_module, "READ_SECONDS", 1)
+
+
+def read_once(url: str) -> None:
+    with closing(Store(url)) as store:
+        store.read(new_id(), "shop")
+
+
+def merge_once(url: str) -> None:
+    with closing(StoreWriter(url)) as writer:
+        writer.merge([ended(new_id())])
+
+
+def prune_once(url: str) -> None:
+    with closing(StoreWriter(url)) as writer:
+        writer.prune(SENT)
+
+
+@pytest.mark.parametrize("use", [read_once, merge_once, prune_once, schema.upgrade])
+def test_postgresql_that_does_not_run_is_an_error(use: Callable[[str], None]) -> None:
+    """Where nothing listens, every call says what to do, and not what the password is."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    password = token_hex()
+    with pytest.raises(StoreError) as caught:
+        use(f"postgresql://someone:{password}%2F@127.0.0.1:{port}/statuses?sslpassword={password}")
+    assert f"postgresql://someone:***@127.0.0.1:{port}/statuses" in str(caught.value)
+    assert "Check LIMETASK_STORE_URL" in str(caught.value)
+    assert password not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.usefixtures("short_deadlines")
+def test_a_silent_server_is_given_up() -> None:
+    """A server that takes the connection and never says a word is given up within the deadline."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        begun = monotonic()
+        with pytest.raises(StoreError, match="timeout"):
+            read_once(f"postgresql://someone@127.0.0.1:{listener.getsockname()[1]}/statuses")
+        assert monotonic() - begun < 4
+
+
+@pytest.mark.usefixtures("short_deadlines")
+def test_a_server_that_stops_answering_is_given_up(postgresql_url: str) -> None:
+    """When the network freezes under an open connection, a read fails within its deadlines, and works afterwards."""
+    schema.upgrade(postgresql_url)
+    with FreezableProxy(postgresql_url) as proxy, closing(Store(proxy.url)) as store:
+        assert store.read(new_id(), "shop") is None
+        proxy.frozen.set()
+        begun = monotonic()
+        with pytest.raises(StoreError):
+            store.read(new_id(), "shop")
+        assert monotonic() - begun < 8
+        proxy.frozen.clear()
+        assert store.read(new_id(), "shop") is None
+
+
+@pytest.mark.usefixtures("short_deadlines")
+def test_a_statement_that_takes_too_long_is_given_up(postgresql_url: str) -> None:
+    """A read that waits for a lock is ended by the server within its deadline, and works afterwards."""
+    schema.upgrade(postgresql_url)
+    with engine_of(postgresql_url) as engine, engine.connect() as blocker, closing(Store(postgresql_url)) as store:
+        blocker.execute(text("LOCK TABLE limetask_task_status"))
+        with pytest.raises(StoreError, match="statement timeout"):
+            store.read(new_id(), "shop")
+        blocker.rollback()
+        assert store.read(new_id(), "shop") is None
+
+
+def test_a_restarted_server_is_not_noticed(postgresql_url: str) -> None:
+    """Connections that the server has closed meanwhile are replaced: reads and writes go on."""
+    schema.upgrade(postgresql_url)
+    record = ended(new_id())
+    with closing(Store(postgresql_url)) as store, closing(StoreWriter(postgresql_url)) as writer:
+        assert store.read(record.task_id, "shop") is None
+        assert writer.running_under("host:12:a") == []
+        execute(
+            postgresql_url,
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        writer.merge([record])
+        assert store.read(record.task_id, "shop") == status_of(record)
+
+
+class FreezableProxy:
+    """Passes bytes on between clients and a PostgreSQL server, until it is frozen."""
+
+    def __init__(self, server_url: str) -> None:
+        server = make_url(server_url)
+        self._target = (server.host or "localhost", server.port or 5432)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._peers: dict[socket.socket, socket.socket] = {}
+        self._stopped = Event()
+        self._thread = Thread(target=self._pass_on)
+        self.frozen = Event()
+        port = self._listener.getsockname()[1]
+        self.url = server.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+
+    def __enter__(self) -> FreezableProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+        for end in [self._listener, *self._peers]:
+            end.close()
+
+    def _pass_on(self) -> None:
+        while not self._stopped.is_set():
+            readable = wait_readable([self._listener, *self._peers], [], [], 0.05)[0]
+            if self.frozen.is_set():
+                self._stopped.wait(0.05)
+                continue
+            for end in readable:
+                self._read(end)
+
+    def _read(self, end: socket.socket) -> None:
+        if end is self._listener:
+            client, server = end.accept()[0], socket.create_connection(self._target)
+            self._peers |= {client: server, server: client}
+        elif end in self._peers:
+            self._forward(end)
+
+    def _forward(self, end: socket.socket) -> None:
+        peer = self._peers[end]
+        if data := end.recv(65536):
+            peer.sendall(data)
+            return
+        for closed in (end, peer):
+            del self._peers[closed]
+            closed.close()
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("", "cannot be read"),
+        ("status.db", "cannot be read"),
+        ("postgresql://someone:s3cr3t@host:port/statuses", "cannot be read"),
+        ("postgresql://someone:pass@s3cr3t:@host/statuses", "cannot be read"),
+        ("postgresql://someone:pass@s3cr3t@host/statuses", "an @ is out of place"),
+        ("postgresql://someone:pass@s3cr3t/@host/statuses", "an @ is out of place"),
+        ("mysql://someone:s3cr3t@host/statuses", "'mysql'"),
+        ("postgresql+psycopg2://someone:s3cr3t@host/statuses", "'postgresql.psycopg2'"),
+        ("sqlite://status.db", "a path alone"),
+        ("sqlite:///status.db?mode=ro", "a path alone"),
+        ("sqlite://", "must be a file"),
+        ("sqlite:///:memory:", "must be a file"),
+        ("sqlite:///file::memory:", "must be a file"),
+    ],
+)
+@pytest.mark.parametrize("use", [Store, StoreWriter, schema.upgrade])
+def test_a_wrong_url_is_explained(use: Callable[[str], object], url: str, problem: str) -> None:
+    """A URL that limetask cannot open is told with what is wrong, an example, and no password."""
+    with pytest.raises(StoreUrlError, match=problem) as caught:
+        use(url)
+    assert "postgresql://user:password@host:5432/database" in str(caught.value)
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_every_name_of_postgresql_is_understood(postgresql_url: str, scheme: str) -> None:
+    """All spellings that hosting providers use reach the same database."""
+    url = make_url(postgresql_url).set(drivername=scheme).render_as_string(hide_password=False)
+    schema.upgrade(url)
+    read_once(url)
+
+
+def test_the_options_of_a_postgresql_url_are_kept(postgresql_url: str) -> None:
+    """What the URL says about the session stands beside limetask's own deadlines."""
+    execute(postgresql_url, "CREATE SCHEMA elsewhere")
+    url = f"{postgresql_url}?options=-csearch_path%3Delsewhere&connect_timeout=7"
+    schema.upgrade(url)
+    with engine_of(postgresql_url) as engine:
+        assert "limetask_task_status" in inspect(engine).get_table_names(schema="elsewhere")
+
+
+def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without psycopg the error says what to install."""
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreUrlError, match=r'pip install "limetask\[postgresql\]"'):
+        Store("postgresql://someone@host/statuses")

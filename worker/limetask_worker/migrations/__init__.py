@@ -1,0 +1,1 @@
+"""The status store's migrations, which Alembic runs."""

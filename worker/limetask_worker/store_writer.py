@@ -1,0 +1,223 @@
+"""The status store's writing side: only the recorder uses it.
+
+A row only moves forward, in (attempt, rank). So records may arrive twice or in any order, in batches cut anywhere,
+and the row is the same in the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+from operator import itemgetter
+from typing import Any
+
+import orjson
+from sqlalchemy import URL, Row, and_, bindparam, delete, false, func, or_, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, IntegrityError, StatementError
+
+from limetask import ids
+from limetask.errors import StoreError
+from limetask.message import Completion, Started
+from limetask.status import Rank, Status
+from limetask.store import is_started, open_engine, parse_store_url, store_errors, task_status
+
+WRITE_SECONDS = 30
+"""Time for PostgreSQL to run one statement, or for SQLite to get its lock."""
+
+_columns = task_status.c
+_Values = dict[str, Any]
+
+
+class RecordRejectedError(StoreError):
+    """The database can be reached, and refuses the data itself: the same records would be refused again."""
+
+
+class StoreWriter:
+    """Writes statuses and prunes them. For one thread, in the process that made it.
+
+    The schema must be there: see `limetask_worker.schema.upgrade`. Every method raises StoreError when the store
+    cannot be used now, having changed nothing; the next call connects anew.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Raises StoreUrlError if `url` is not that of an SQLite file or a PostgreSQL database."""
+        self._url = parse_store_url(url)
+        # FULL, since a record is acked to the broker once it is committed: a power cut must not undo the commit.
+        self._engine = open_engine(self._url, answer_seconds=WRITE_SECONDS, sqlite_pragmas=("synchronous = FULL",))
+        self._upsert = _upsert(self._url.get_backend_name())
+
+    def merge(self, records: Sequence[Started | Completion]) -> None:
+        """Bring the rows of these tasks forward, in one transaction: all of them or none.
+
+        Raises RecordRejectedError if the database refuses one of the records, whichever it is.
+        """
+        rows = _newest_rows(records)
+        if not rows:
+            return
+        with _write_errors(self._url), self._engine.begin() as connection:
+            connection.execute(self._upsert, rows)
+
+    def running_under(self, worker: str) -> list[Started]:
+        """Return the early-ack tasks that `worker` has started and not ended, as far as is recorded."""
+        with store_errors(self._url), self._engine.connect() as connection:
+            return [_started_of(row) for row in connection.execute(_RUNNING_UNDER, {"worker": worker})]
+
+    def prune(self, before: datetime, limit: int = 1000) -> int:
+        """Delete the oldest tasks that ended before `before`, `limit` at most, and return how many there were."""
+        bounds = {"oldest_id": ids.oldest_id(before), "before": before, "limit": limit}
+        with store_errors(self._url), self._engine.begin() as connection:
+            return connection.execute(_PRUNE, bounds).rowcount
+
+    def close(self) -> None:
+        """Close the connection. A later call opens a new one."""
+        self._engine.dispose()
+
+
+_RUNNING_UNDER = select(
+    _columns.task_id,
+    _columns.task_name,
+    _columns.app,
+    _columns.attempt,
+    _columns.worker,
+    _columns.acks_late,
+    _columns.sent_at,
+    _columns.started_at,
+).where(_columns.worker == bindparam("worker"), is_started, _columns.acks_late == false())
+
+# A task ends after it was sent, so the ids made at `before` and later need no look.
+_PRUNE = delete(task_status).where(
+    _columns.task_id.in_(
+        select(_columns.task_id)
+        .where(_columns.task_id < bindparam("oldest_id"), _columns.finished_at < bindparam("before"))
+        .order_by(_columns.task_id)
+        .limit(bindparam("limit"))
+    )
+)
+
+
+def _upsert(backend: str) -> postgresql.Insert | sqlite.Insert:
+    insert = postgresql.insert if backend == "postgresql" else sqlite.insert
+    statement = insert(task_status)
+    old, new = _columns, statement.excluded
+    # A Completion does not know acks_late: what its STARTED said stays.
+    values: _Values = {column.name: new[column.name] for column in old if not column.primary_key}
+    values["acks_late"] = func.coalesce(new.acks_late, old.acks_late)
+    # _replaces() says the same of two records in one batch.
+    moves_forward = tuple_(new.attempt, new.rank) > tuple_(old.attempt, old.rank)
+    is_redelivery = and_(
+        tuple_(new.attempt, new.rank) == tuple_(old.attempt, old.rank),
+        new.rank == Rank.STARTED.value,
+        new.started_at > old.started_at,
+    )
+    return statement.on_conflict_do_update(
+        index_elements=[old.task_id], set_=values, where=or_(moves_forward, is_redelivery)
+    )
+
+
+def _newest_rows(records: Iterable[Started | Completion]) -> list[_Values]:
+    """Return one row a task, sorted by id so that two writers could not lock each other out."""
+    rows: dict[str, _Values] = {}
+    for record in records:
+        new = _values_of(record)
+        old = rows.get(record.task_id)
+        if old is None or _replaces(new, old):
+            rows[record.task_id] = new if old is None else _with_known_acks_late(new, old)
+    return sorted(rows.values(), key=itemgetter("task_id"))
+
+
+def _replaces(new: _Values, old: _Values) -> bool:
+    new_position, old_position = (new["attempt"], new["rank"]), (old["attempt"], old["rank"])
+    if new_position != old_position:
+        return bool(new_position > old_position)
+    return bool(new["rank"] == Rank.STARTED and new["started_at"] > old["started_at"])
+
+
+def _with_known_acks_late(new: _Values, old: _Values) -> _Values:
+    return new if new["acks_late"] is not None else {**new, "acks_late": old["acks_late"]}
+
+
+def _values_of(record: Started | Completion) -> _Values:
+    ended = _values_of_end(record) if isinstance(record, Completion) else _values_of_start(record)
+    return {
+        "task_id": record.task_id,
+        "app": record.app,
+        "task_name": record.task_name,
+        "attempt": record.attempt,
+        "worker": record.worker,
+        "sent_at": record.sent_at,
+        "started_at": record.started_at,
+        **ended,
+    }
+
+
+def _values_of_start(record: Started) -> _Values:
+    return {
+        "rank": Rank.STARTED.value,
+        "status": Status.STARTED.value,
+        "result": None,
+        "error": None,
+        "acks_late": record.acks_late,
+        "finished_at": None,
+    }
+
+
+def _values_of_end(record: Completion) -> _Values:
+    return {
+        "rank": _rank_of(record).value,
+        "status": record.status.value,
+        "result": _json_text(record.result),
+        "error": None if record.error is None else _json_text(asdict(record.error)),
+        "acks_late": None,
+        "finished_at": record.finished_at,
+    }
+
+
+def _rank_of(record: Completion) -> Rank:
+    is_presumed = record.error is not None and record.error.type == "WorkerLost"
+    return Rank.PRESUMED_LOST if is_presumed else Rank.ENDED
+
+
+def _json_text(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return _lenient_json_text(value)
+
+
+def _lenient_json_text(value: Any) -> str:
+    """Return JSON of what orjson refuses: lone surrogates, each of which becomes a question mark."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise RecordRejectedError(f"a task's end cannot be recorded, as it is not JSON: {exc}") from exc
+    return text.encode("utf-8", "replace").decode()
+
+
+@contextmanager
+def _write_errors(url: URL) -> Iterator[None]:
+    with store_errors(url):
+        try:
+            yield
+        except (StatementError, UnicodeEncodeError, OverflowError) as exc:
+            if _is_refusal(exc):
+                raise RecordRejectedError(f"the status store refuses a record: {_reason(exc)}") from exc
+            raise
+
+
+def _is_refusal(error: Exception) -> bool:
+    # A plain StatementError is SQLAlchemy's: the value did not get as far as the driver.
+    return not isinstance(error, StatementError) or (
+        isinstance(error, DataError | IntegrityError) or type(error) is StatementError
+    )
+
+
+def _reason(error: Exception) -> str:
+    return str(error.orig if isinstance(error, StatementError) else error)
+
+
+def _started_of(row: Row[*tuple[Any, ...]]) -> Started:
+    return Started(**row._mapping)
