@@ -69,6 +69,10 @@ class StoreUrlError(ConfigurationError):
     """The status store's URL is not one that limetask can open."""
 
 
+class StoreTooNewError(ConfigurationError):
+    """The status store has the schema of a newer limetask than the one that is to write there."""
+
+
 class DeclarationError(LimetaskError):
     """A task is declared in a way that cannot work."""
 

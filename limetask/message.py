@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from limetask.status import ErrorInfo, Status
+from limetask.status import ErrorInfo, Rank, Status
+
+WORKER_LOST = "WorkerLost"
+"""The error type of a task whose worker process died under it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,14 @@ class Completion:
 
     @property
     def routing_key(self) -> str:
+        """Under which the event is published."""
         return completion_key(self.task_name, self.status)
+
+    @property
+    def rank(self) -> Rank:
+        """What it may replace in the store: a presumed loss gives way to the real end."""
+        is_presumed = self.error is not None and self.error.type == WORKER_LOST
+        return Rank.PRESUMED_LOST if is_presumed else Rank.ENDED
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,21 +16,22 @@ from itertools import permutations
 from pathlib import Path
 from secrets import token_hex
 from select import select as wait_readable
-from threading import Barrier, Event, Thread
+from threading import Barrier, BrokenBarrierError, Event, Thread
 from time import monotonic
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, create_engine, inspect, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
 
-from limetask import ids
+from limetask import database, ids
 from limetask import store as store_module
-from limetask.errors import StoreError, StoreUrlError
+from limetask.database import parse_store_url
+from limetask.errors import StoreError, StoreTooNewError, StoreUrlError
 from limetask.message import Completion, Started
 from limetask.status import ErrorInfo, Rank, Status, TaskStatus
-from limetask.store import Store, metadata, parse_store_url
+from limetask.store import Store, metadata
 from limetask_worker import schema
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 
@@ -467,6 +468,20 @@ def test_many_may_upgrade_at_once(store_url: str) -> None:
         assert set(inspect(engine).get_table_names()) == {"limetask_task_status", schema.VERSION_TABLE}
 
 
+def test_upgrades_take_turns(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one process migrates a database no other does: two never meet in the middle of it."""
+    meeting, migrate = Barrier(2, timeout=0.5), schema._run_migrations
+
+    def try_to_meet(connection: Connection) -> None:
+        with pytest.raises(BrokenBarrierError):
+            meeting.wait()
+        migrate(connection)
+
+    monkeypatch.setattr(schema, "_run_migrations", try_to_meet)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(schema.upgrade, [store_url] * 2))
+
+
 def test_migrations_make_the_schema_that_the_code_expects(migrated_url: str) -> None:
     """Alembic finds no difference between the migrated database and the table as the code has it."""
     with engine_of(migrated_url) as engine, engine.connect() as connection:
@@ -494,7 +509,7 @@ def test_upgrading_again_keeps_what_is_stored(store: Store, writer: StoreWriter,
 def test_a_newer_schema_is_refused(migrated_url: str) -> None:
     """A database that a newer limetask has migrated is not touched: the error says to upgrade."""
     execute(migrated_url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
-    with pytest.raises(StoreError, match=r"9999.*upgrade limetask"):
+    with pytest.raises(StoreTooNewError, match=r"9999.*upgrade limetask"):
         schema.upgrade(migrated_url)
 
 
@@ -580,7 +595,7 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
 @pytest.fixture
 def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds are the least that libpq takes."""
-    monkeypatch.setattr(store_module, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(database, "CONNECT_SECONDS", 2)
     monkeypatch.setattr(store_module, "READ_SECONDS", 1)
 
 

@@ -25,7 +25,7 @@ from limetask.codec import (
     encode_dead_letter,
 )
 from limetask.errors import MessageRefusedError, StoreError
-from limetask.message import Completion, Started, WorkerLost
+from limetask.message import WORKER_LOST, Completion, Started, WorkerLost
 from limetask.settings import Settings, current_settings
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
@@ -241,7 +241,7 @@ def _presumed_end(started: Started, lost: WorkerLost) -> Completion:
         app=started.app,
         status=Status.FAILURE,
         result=None,
-        error=ErrorInfo("WorkerLost", lost.reason),
+        error=ErrorInfo(WORKER_LOST, lost.reason),
         attempt=started.attempt,
         worker=started.worker,
         sent_at=started.sent_at,

@@ -14,8 +14,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection
 
-from limetask.errors import StoreError
-from limetask.store import open_engine, parse_store_url, sqlite_path, store_errors
+from limetask.database import open_engine, parse_store_url, sqlite_path, store_errors
+from limetask.errors import StoreTooNewError
 
 VERSION_TABLE = "limetask_schema_version"
 
@@ -35,8 +35,8 @@ _alembic_lock = Lock()
 def upgrade(url: str) -> None:
     """Create the status store's schema, or bring it up to date; an SQLite file's folder is created too.
 
-    Safe to call in several threads and processes at once. Raises StoreError if the database cannot be used, or has
-    the schema of a newer limetask, and StoreUrlError if `url` is wrong.
+    Safe to call in several threads and processes at once. Raises StoreError if the database cannot be used,
+    StoreTooNewError if it has the schema of a newer limetask, and StoreUrlError if `url` is wrong.
     """
     parsed = parse_store_url(url)
     with store_errors(parsed):
@@ -87,7 +87,7 @@ def _refuse_newer_schema(connection: Connection, scripts: ScriptDirectory) -> No
     known = {script.revision for script in scripts.walk_revisions()}
     unknown = set(context.get_current_heads()) - known
     if unknown:
-        raise StoreError(
+        raise StoreTooNewError(
             f"the status store has the schema of a newer limetask ({', '.join(sorted(unknown))}): "
             "upgrade limetask here to the version that the other workers run"
         )

@@ -20,10 +20,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from limetask import ids
+from limetask.database import open_engine, parse_store_url, store_errors
 from limetask.errors import StoreError
 from limetask.message import Completion, Started
 from limetask.status import Rank, Status
-from limetask.store import is_started, open_engine, parse_store_url, store_errors, task_status
+from limetask.store import is_started, task_status
 
 WRITE_SECONDS = 30
 """Time for PostgreSQL to run one statement, or for SQLite to get its lock."""
@@ -167,18 +168,13 @@ def _values_of_start(record: Started) -> _Values:
 
 def _values_of_end(record: Completion) -> _Values:
     return {
-        "rank": _rank_of(record).value,
+        "rank": record.rank.value,
         "status": record.status.value,
         "result": _json_text(record.result),
         "error": None if record.error is None else _json_text(asdict(record.error)),
         "acks_late": None,
         "finished_at": record.finished_at,
     }
-
-
-def _rank_of(record: Completion) -> Rank:
-    is_presumed = record.error is not None and record.error.type == "WorkerLost"
-    return Rank.PRESUMED_LOST if is_presumed else Rank.ENDED
 
 
 def _json_text(value: Any) -> str:

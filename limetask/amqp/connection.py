@@ -1,0 +1,217 @@
+"""The connection that heals itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+
+from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
+from limetask.amqp.faults import unreachable
+from limetask.amqp.session import Session, open_pika_connection
+from limetask.amqp.url import connection_parameters
+from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError
+from limetask.message import Envelope
+from limetask.settings import Settings
+from limetask.topology import Names, topology
+
+logger = logging.getLogger(__name__)
+
+_FIRST_RETRY_SECONDS = 0.1
+_LAST_RETRY_SECONDS = 5.0
+
+
+class Connection:
+    """One self-healing AMQP connection with one channel, in confirm mode.
+
+    `purpose` is what the broker's connection list shows. Consumers named with `consume` are renewed after every
+    reconnect. Nothing is published twice: what was not confirmed when a connection closed fails with
+    ConnectionLostError, and its sender decides.
+    """
+
+    def __init__(self, settings: Settings, purpose: str) -> None:
+        """Raises BrokerUrlError if the settings' `broker_url` is not an AMQP URL."""
+        self._parameters = connection_parameters(settings, purpose)
+        self._topology = topology(Names(settings.namespace))
+        self._subscriptions: list[Subscription] = []
+        self._reply_queue: ReplyQueue | None = None
+        self._session: Session | None = None
+        self._epoch = 0
+        self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
+        self._keeper: asyncio.Task[None] | None = None
+        self._hurry = asyncio.Event()
+        self._last_error: BrokerError | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """True while the connection is open and everything on it is declared."""
+        return self._session is not None
+
+    async def ready(self, timeout: float) -> None:
+        """Return once the connection is usable; opens it at the first call.
+
+        Raises BrokerRefusedError as soon as the broker refuses us, and BrokerUnreachableError or whatever else went
+        wrong last when `timeout` seconds are over.
+        """
+        if self._session is not None:
+            return
+        if self._keeper is None:
+            self._keeper = asyncio.get_running_loop().create_task(self._keep_open())
+        self._hurry.set()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters[waiter] = None
+        try:
+            async with asyncio.timeout(timeout):
+                await waiter
+        except TimeoutError:
+            raise self._last_error or unreachable(self._parameters, "no answer") from None
+        finally:
+            del self._waiters[waiter]
+
+    async def ready_at_last(self) -> None:
+        """Return once the connection is usable, however long the broker takes to come up.
+
+        Raises BrokerRefusedError if the broker refuses us: that seldom mends itself.
+        """
+        while True:
+            try:
+                await self.ready(timeout=_LAST_RETRY_SECONDS)
+                return
+            except BrokerRefusedError:
+                raise
+            except BrokerError:
+                continue  # it is logged, and the keeper goes on trying
+
+    async def close(self) -> None:
+        """Close for good. May be called twice, and before the connection was open."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def publish(
+        self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None = None
+    ) -> asyncio.Future[None]:
+        """Publish a persistent, mandatory message; the future ends when the broker has confirmed it.
+
+        `copy_to` is a second routing key on the same exchange that the receivers do not see. The future fails with
+        UnroutableError, NotConfirmedError or ConnectionLostError (which means: unknown).
+        """
+        if self._session is None:
+            return _failed(ConnectionLostError("not connected to the broker"))
+        return self._session.publish(exchange, routing_key, envelope, copy_to)
+
+    async def publish_until_confirmed(self, exchange: str, routing_key: str, envelope: Envelope) -> None:
+        """Publish, and again after every reconnect until it is confirmed: for what must not be lost.
+
+        A receiver may see it twice. Raises UnroutableError only.
+        """
+        while True:
+            try:
+                await self.publish(exchange, routing_key, envelope)
+                return
+            except (ConnectionLostError, NotConfirmedError) as exc:
+                logger.debug("publishing again after: %s", exc)
+                await asyncio.sleep(_FIRST_RETRY_SECONDS)
+                with contextlib.suppress(BrokerRefusedError):  # it may be mended, and this must not be lost
+                    await self.ready_at_last()
+
+    async def consume(self, subscription: Subscription) -> None:
+        """Consume from a queue, now if the connection is open and again after every reconnect."""
+        self._subscriptions.append(subscription)
+        if self._session is not None:
+            await self._session.consume(subscription)
+
+    async def cancel_consumers(self) -> None:
+        """Stop all deliveries; what was delivered can still be acked."""
+        self._subscriptions.clear()
+        if self._session is not None:
+            await self._session.cancel_consumers()
+
+    def set_reply_queue(self, reply_queue: ReplyQueue) -> None:
+        """Have a reply queue on this connection; call it before the first `ready`."""
+        self._reply_queue = reply_queue
+
+    def ack(self, delivery: Delivery, *, multiple: bool = False) -> None:
+        """Ack a delivery, with `multiple` all before it too. Without effect if its connection is gone."""
+        if self._session is not None and self.holds(delivery):
+            self._session.ack(delivery.tag, multiple=multiple)
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Return a delivery to its queue. Without effect if its connection is gone: it is back already."""
+        if self._session is not None and self.holds(delivery):
+            self._session.give_back(delivery.tag)
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Return True while a delivery is still ours to ack: its connection has not been lost since."""
+        return self._session is not None and delivery.epoch == self._session.epoch
+
+    async def _keep_open(self) -> None:
+        failures = 0
+        while True:
+            try:
+                session = await self._open_session()
+            except BrokerError as exc:
+                failures += 1
+                self._note_failure(exc)
+                await self._pause(failures)
+                continue
+            failures = 0
+            self._note_success(session)
+            error = await session.closed
+            self._session = None
+            logger.warning("the connection to the broker is lost: %s", error)
+
+    async def _open_session(self) -> Session:
+        self._epoch += 1
+        session = Session(await open_pika_connection(self._parameters), self._parameters, self._epoch)
+        try:
+            await session.open_channel()
+            await session.declare(self._topology)
+            if self._reply_queue is not None:
+                await session.consume_replies(self._reply_queue)
+            for subscription in self._subscriptions:
+                await session.consume(subscription)
+        except BaseException:
+            await session.close()
+            raise
+        return session
+
+    def _note_failure(self, error: BrokerError) -> None:
+        if str(error) != str(self._last_error):
+            logger.warning("%s", error)
+        self._last_error = error
+        if isinstance(error, BrokerRefusedError):
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_exception(error)
+
+    def _note_success(self, session: Session) -> None:
+        if self._epoch > 1:
+            logger.info("connected to the broker again")
+        self._session = session
+        self._last_error = None
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _pause(self, failures: int) -> None:
+        """Wait longer after every failure, with jitter; not for long if somebody waits for the connection."""
+        longest = _FIRST_RETRY_SECONDS if self._waiters else _LAST_RETRY_SECONDS
+        seconds = min(longest, _FIRST_RETRY_SECONDS * 2**failures) * random.uniform(0.7, 1.3)
+        self._hurry.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+
+
+def _failed(error: BrokerError) -> asyncio.Future[None]:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_exception(error)
+    return future

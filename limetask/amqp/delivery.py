@@ -1,0 +1,41 @@
+"""What is consumed from where, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from limetask.message import Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message as the broker delivered it; `tag` and `epoch` are what its ack needs."""
+
+    tag: int
+    epoch: int
+    queue: str
+    redelivered: bool
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A queue to consume from, renewed in every epoch."""
+
+    queue: str
+    prefetch: int
+    on_delivery: Callable[[Delivery], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyQueue:
+    """A queue of this connection alone, gone with it, that gets what is published under `routing_key`.
+
+    It holds `max_length` messages and drops the oldest: what it carries is only ever a hint.
+    """
+
+    exchange: str
+    routing_key: str
+    max_length: int
+    on_delivery: Callable[[Delivery], None]

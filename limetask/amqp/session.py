@@ -1,0 +1,230 @@
+"""One life of a connection: from its opening to its first fault."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import pika
+from pika import exceptions as pika_errors
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
+from limetask.amqp.faults import map_error
+from limetask.errors import BrokerError, ConnectionLostError, NotConfirmedError, UnroutableError
+from limetask.message import Envelope
+from limetask.topology import Topology
+
+_PERSISTENT = 2
+_CLOSE_SECONDS = 2.0
+
+
+class Session:
+    """Connection and channel of one epoch. It ends at the first fault of either, and `closed` tells why."""
+
+    def __init__(self, connection: AsyncioConnection, parameters: Any, epoch: int) -> None:
+        self._connection = connection
+        self._parameters = parameters
+        self.epoch = epoch
+        self.closed: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        self._socket_closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._channel: Any = None
+        self._consumer_tags: list[str] = []
+        self._publish_number = 0
+        self._unconfirmed: dict[int, tuple[str | None, asyncio.Future[None]]] = {}
+        self._returned: set[str | None] = set()
+        connection.add_on_close_callback(lambda _, error: self._on_connection_closed(error))
+
+    async def open_channel(self) -> None:
+        self._channel = await self._call(partial(self._connection.channel, on_open_callback=None), "on_open_callback")
+        self._channel.add_on_close_callback(lambda _, error: self._end(error))
+        self._channel.add_on_cancel_callback(lambda frame: self._end_by_cancel(frame.method.consumer_tag))
+        self._channel.add_on_return_callback(self._on_return)
+        await self._call(partial(self._channel.confirm_delivery, self._on_confirm))
+
+    async def declare(self, wanted: Topology) -> None:
+        for exchange in wanted.exchanges:
+            await self._call(
+                partial(self._channel.exchange_declare, exchange.name, exchange_type=exchange.kind, durable=True)
+            )
+        for queue in wanted.queues:
+            await self._call(
+                partial(self._channel.queue_declare, queue.name, durable=True, arguments=dict(queue.arguments))
+            )
+        for binding in wanted.bindings:
+            await self._bind(binding.queue, binding.exchange, binding.routing_key)
+
+    async def consume(self, subscription: Subscription) -> None:
+        await self._call(partial(self._channel.basic_qos, prefetch_count=subscription.prefetch))
+        await self._consume(subscription.queue, subscription.on_delivery, auto_ack=False)
+
+    async def consume_replies(self, replies: ReplyQueue) -> None:
+        frame = await self._call(
+            partial(
+                self._channel.queue_declare,
+                "",
+                exclusive=True,
+                auto_delete=True,
+                arguments={"x-max-length": replies.max_length},
+            )
+        )
+        queue = frame.method.queue
+        await self._bind(queue, replies.exchange, replies.routing_key)
+        await self._consume(queue, replies.on_delivery, auto_ack=True)
+
+    async def cancel_consumers(self) -> None:
+        tags, self._consumer_tags = self._consumer_tags, []
+        for tag in tags:
+            await self._call(partial(self._channel.basic_cancel, tag))
+
+    def publish(self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None) -> asyncio.Future[None]:
+        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._channel.basic_publish(
+                exchange, routing_key, envelope.body, _properties(envelope, copy_to), mandatory=True
+            )
+        except pika_errors.AMQPError as exc:
+            confirmed.set_exception(self._map(exc))
+            return confirmed
+        self._publish_number += 1
+        self._unconfirmed[self._publish_number] = (envelope.message_id, confirmed)
+        return confirmed
+
+    def ack(self, tag: int, *, multiple: bool) -> None:
+        if self._channel.is_open:
+            self._channel.basic_ack(tag, multiple)
+
+    def give_back(self, tag: int) -> None:
+        if self._channel.is_open:
+            self._channel.basic_nack(tag, requeue=True)
+
+    async def close(self) -> None:
+        if self._connection.is_open:
+            self._connection.close()
+        await asyncio.wait([self._socket_closed], timeout=_CLOSE_SECONDS)
+
+    async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, auto_ack: bool) -> None:
+        on_message = partial(self._on_message, queue, on_delivery)
+        frame = await self._call(partial(self._channel.basic_consume, queue, on_message, auto_ack=auto_ack))
+        self._consumer_tags.append(frame.method.consumer_tag)
+
+    async def _bind(self, queue: str, exchange: str, routing_key: str) -> None:
+        await self._call(partial(self._channel.queue_bind, queue, exchange, routing_key=routing_key))
+
+    async def _call(self, method: Callable[..., Any], callback_name: str = "callback") -> Any:
+        """Call one of pika's methods and wait for the broker's answer, or for the session's end."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        try:
+            method(**{callback_name: answer.set_result})
+        except pika_errors.AMQPError as exc:
+            raise self._map(exc) from exc
+        await asyncio.wait([answer, self.closed], return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise self.closed.result()
+        return answer.result()
+
+    def _on_message(
+        self,
+        queue: str,
+        on_delivery: Callable[[Delivery], None],
+        _channel: Any,
+        method: Any,
+        properties: Any,
+        body: bytes,
+    ) -> None:
+        envelope = Envelope(
+            body,
+            properties.content_type,
+            properties.message_id,
+            properties.type,
+            properties.reply_to,
+            properties.headers,
+        )
+        on_delivery(Delivery(method.delivery_tag, self.epoch, queue, method.redelivered, envelope))
+
+    def _on_return(self, _channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
+        # The broker returns an unroutable message first and confirms it afterwards.
+        self._returned.add(properties.message_id)
+
+    def _on_confirm(self, frame: Any) -> None:
+        confirm = frame.method
+        for number in self._confirmed_numbers(confirm.delivery_tag, confirm.multiple):
+            message_id, confirmed = self._unconfirmed.pop(number)
+            self._settle(confirmed, message_id, accepted=isinstance(confirm, pika.spec.Basic.Ack))
+
+    def _confirmed_numbers(self, last: int, multiple: bool) -> Iterable[int]:
+        if multiple:
+            return [number for number in self._unconfirmed if number <= last]
+        return (last,) if last in self._unconfirmed else ()
+
+    def _settle(self, confirmed: asyncio.Future[None], message_id: str | None, *, accepted: bool) -> None:
+        returned = message_id in self._returned
+        self._returned.discard(message_id)
+        if confirmed.done():
+            return  # its sender has given up waiting
+        if returned:
+            confirmed.set_exception(UnroutableError("the broker has no queue for the message"))
+        elif accepted:
+            confirmed.set_result(None)
+        else:
+            confirmed.set_exception(NotConfirmedError("the broker refused the message: a queue is full or unavailable"))
+
+    def _end_by_cancel(self, consumer_tag: str) -> None:
+        self._end(ConnectionLostError(f"the broker cancelled consumer {consumer_tag}: its queue was deleted or moved"))
+
+    def _on_connection_closed(self, error: BaseException) -> None:
+        self._end(error)
+        self._socket_closed.set_result(None)
+
+    def _end(self, error: BaseException) -> None:
+        if self.closed.done():
+            return
+        mapped = self._map(error)
+        self.closed.set_result(mapped)
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for _, confirmed in unconfirmed.values():
+            if not confirmed.done():
+                confirmed.set_exception(ConnectionLostError(f"closed before the broker confirmed: {mapped}"))
+        if self._connection.is_open:
+            self._connection.close()
+
+    def _map(self, error: BaseException) -> BrokerError:
+        return map_error(error, self._parameters)
+
+
+def _properties(envelope: Envelope, copy_to: str | None) -> Any:
+    headers = envelope.headers if copy_to is None else {**(envelope.headers or {}), "BCC": [copy_to]}
+    return pika.BasicProperties(
+        content_type=envelope.content_type,
+        headers=headers,
+        delivery_mode=_PERSISTENT,
+        reply_to=envelope.reply_to,
+        message_id=envelope.message_id,
+        type=envelope.kind,
+    )
+
+
+async def open_pika_connection(parameters: Any) -> AsyncioConnection:
+    loop = asyncio.get_running_loop()
+    opened: asyncio.Future[Any] = loop.create_future()
+    AsyncioConnection.create_connection([parameters], opened.set_result, custom_ioloop=loop)
+    try:
+        result = await asyncio.shield(opened)
+    except asyncio.CancelledError:
+        await _abandon(opened)
+        raise
+    if isinstance(result, AsyncioConnection):
+        return result
+    raise map_error(result, parameters)
+
+
+async def _abandon(opened: asyncio.Future[Any]) -> None:
+    """Let an attempt to connect end by itself: pika 1.4 fails an assertion when it is aborted in the handshake."""
+    await asyncio.wait([opened], timeout=_CLOSE_SECONDS)
+    if opened.done() and isinstance(opened.result(), AsyncioConnection):
+        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        opened.result().add_on_close_callback(lambda *_: closed.set_result(None))
+        opened.result().close()
+        await asyncio.wait([closed], timeout=_CLOSE_SECONDS)
