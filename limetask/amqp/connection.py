@@ -148,7 +148,7 @@ class Connection:
 
     def holds(self, delivery: Delivery) -> bool:
         """Return True while a delivery is still ours to ack: its connection has not been lost since."""
-        return self._session is not None and delivery.epoch == self._session.epoch
+        return self._session is not None and self._session.is_alive and delivery.epoch == self._session.epoch
 
     async def _keep_open(self) -> None:
         failures = 0
@@ -161,7 +161,7 @@ class Connection:
                 await self._pause(failures)
                 continue
             failures = 0
-            self._note_success(session)
+            self._note_success()
             error = await session.closed
             self._session = None
             logger.warning("the connection to the broker is lost: %s", error)
@@ -174,12 +174,19 @@ class Connection:
             await session.declare(self._topology)
             if self._reply_queue is not None:
                 await session.consume_replies(self._reply_queue)
-            for subscription in self._subscriptions:
-                await session.consume(subscription)
+            await self._renew_subscriptions(session)
         except BaseException:
+            self._session = None
             await session.close()
             raise
         return session
+
+    async def _renew_subscriptions(self, session: Session) -> None:
+        # The session is in force before its first consumer: a delivery that comes at once is already ours to ack.
+        subscriptions = tuple(self._subscriptions)
+        self._session = session
+        for subscription in subscriptions:
+            await session.consume(subscription)
 
     def _note_failure(self, error: BrokerError) -> None:
         if str(error) != str(self._last_error):
@@ -190,10 +197,9 @@ class Connection:
                 if not waiter.done():
                     waiter.set_exception(error)
 
-    def _note_success(self, session: Session) -> None:
+    def _note_success(self) -> None:
         if self._epoch > 1:
             logger.info("connected to the broker again")
-        self._session = session
         self._last_error = None
         for waiter in self._waiters:
             if not waiter.done():

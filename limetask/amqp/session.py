@@ -37,6 +37,11 @@ class Session:
         self._returned: set[str | None] = set()
         connection.add_on_close_callback(lambda _, error: self._on_connection_closed(error))
 
+    @property
+    def is_alive(self) -> bool:
+        """True until the first fault: an ack still has a channel to go to."""
+        return not self.closed.done() and self._channel.is_open
+
     async def open_channel(self) -> None:
         self._channel = await self._call(partial(self._connection.channel, on_open_callback=None), "on_open_callback")
         self._channel.add_on_close_callback(lambda _, error: self._end(error))
@@ -93,12 +98,10 @@ class Session:
         return confirmed
 
     def ack(self, tag: int, *, multiple: bool) -> None:
-        if self._channel.is_open:
-            self._channel.basic_ack(tag, multiple)
+        self._channel.basic_ack(tag, multiple)
 
     def give_back(self, tag: int) -> None:
-        if self._channel.is_open:
-            self._channel.basic_nack(tag, requeue=True)
+        self._channel.basic_nack(tag, requeue=True)
 
     async def close(self) -> None:
         if self._connection.is_open:
