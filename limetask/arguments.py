@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -55,16 +56,25 @@ def decode_arguments(body: bytes) -> tuple[list[Any], dict[str, Any]]:
     return args, kwargs
 
 
-def _pack(value: Any) -> bytes:
-    packed: bytes = msgpack.packb(value, default=_pack_extension, use_bin_type=True)
+def _pack(value: Any, depth: int = 0) -> bytes:
+    packed: bytes = msgpack.packb(value, default=_PACK_EXTENSION[depth], use_bin_type=True)
     return packed
 
 
-def _unpack(body: bytes) -> Any:
-    return msgpack.unpackb(body, ext_hook=_unpack_extension, raw=False, strict_map_key=False)
+def _unpack(body: bytes, depth: int = 0) -> Any:
+    try:
+        return msgpack.unpackb(body, ext_hook=_UNPACK_EXTENSION[depth], raw=False, strict_map_key=False)
+    except TypeError:  # a list as the key of a map: it can only have been a tuple
+        return msgpack.unpackb(
+            body,
+            ext_hook=_UNPACK_EXTENSION[depth],
+            raw=False,
+            strict_map_key=False,
+            object_pairs_hook=lambda pairs: {_hashable(key): value for key, value in pairs},
+        )
 
 
-def _pack_extension(value: Any) -> msgpack.ExtType:
+def _pack_extension(depth: int, value: Any) -> msgpack.ExtType:
     match value:
         case datetime():
             return msgpack.ExtType(_DATETIME, _datetime_text(value).encode())
@@ -73,21 +83,21 @@ def _pack_extension(value: Any) -> msgpack.ExtType:
         case time():
             return msgpack.ExtType(_TIME, _time_text(value).encode())
         case timedelta():
-            return msgpack.ExtType(_TIMEDELTA, _pack([value.days, value.seconds, value.microseconds]))
+            return msgpack.ExtType(_TIMEDELTA, _pack([value.days, value.seconds, value.microseconds], depth))
         case Decimal():
             return msgpack.ExtType(_DECIMAL, str(value).encode())
         case uuid.UUID():
             return msgpack.ExtType(_UUID, value.bytes)
         case set():
-            return msgpack.ExtType(_SET, _pack(list(value)))
+            return msgpack.ExtType(_SET, _pack(list(value), _deeper(depth)))
         case frozenset():
-            return msgpack.ExtType(_FROZENSET, _pack(list(value)))
+            return msgpack.ExtType(_FROZENSET, _pack(list(value), _deeper(depth)))
         case int():
             raise TypeError("a whole number of more than 64 bits")
     raise TypeError(f"a value of type {type_name(value)}")
 
 
-def _unpack_extension(code: int, data: bytes) -> Any:
+def _unpack_extension(depth: int, code: int, data: bytes) -> Any:
     match code:
         case 1:
             return _datetime_from_text(data.decode())
@@ -96,17 +106,30 @@ def _unpack_extension(code: int, data: bytes) -> Any:
         case 3:
             return time.fromisoformat(data.decode())
         case 4:
-            days, seconds, microseconds = _unpack(data)
+            days, seconds, microseconds = _unpack(data, _deeper(depth))
             return timedelta(days, seconds, microseconds)
         case 5:
             return Decimal(data.decode())
         case 6:
             return uuid.UUID(bytes=data)
         case 7:
-            return set(map(_hashable, _unpack(data)))
+            return set(map(_hashable, _unpack(data, _deeper(depth))))
         case 8:
-            return frozenset(map(_hashable, _unpack(data)))
+            return frozenset(map(_hashable, _unpack(data, _deeper(depth))))
     raise ValueError(f"unknown extension type {code}")
+
+
+# Each level of sets in sets is a call of msgpack within msgpack, in C: without a limit a hostile message, or a set in
+# a set in a set, would take the process down.
+_MAX_DEPTH = 16
+_PACK_EXTENSION = [partial(_pack_extension, depth) for depth in range(_MAX_DEPTH)]
+_UNPACK_EXTENSION = [partial(_unpack_extension, depth) for depth in range(_MAX_DEPTH)]
+
+
+def _deeper(depth: int) -> int:
+    if depth + 1 == _MAX_DEPTH:
+        raise ValueError(f"sets are nested more than {_MAX_DEPTH - 1} deep")
+    return depth + 1
 
 
 def _hashable(member: Any) -> Any:
@@ -127,9 +150,18 @@ def _datetime_from_text(text: str) -> datetime:
     if not zone:
         return value
     try:
-        return value.astimezone(ZoneInfo(zone.removesuffix("]")))
-    except (ZoneInfoNotFoundError, ValueError):
+        return _in_zone(value, ZoneInfo(zone.removesuffix("]")))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         return value  # this machine does not know the zone; the moment is right all the same
+
+
+def _in_zone(value: datetime, zone: ZoneInfo) -> datetime:
+    """Return the same moment in `zone`, where one time on the wall clock may be two moments."""
+    for fold in (0, 1):
+        candidate = value.replace(tzinfo=zone, fold=fold)
+        if candidate.utcoffset() == value.utcoffset():
+            return candidate
+    return value.astimezone(zone)
 
 
 def _time_text(value: time) -> str:

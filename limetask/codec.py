@@ -18,6 +18,8 @@ from limetask.message import Completion, Envelope, Started, TaskIdentity, TaskMe
 from limetask.status import ErrorInfo, Status
 
 PROTOCOL_VERSION = 1
+# The store's column has 32 bits.
+_MAX_ATTEMPT = 2**31 - 1
 MSGPACK = "application/msgpack"
 JSON = "application/json"
 
@@ -80,7 +82,7 @@ def decode_identity(envelope: Envelope) -> TaskIdentity:
         raise MessageRefusedError(f"made by another version of limetask: protocol {version!r}, not {PROTOCOL_VERSION}")
     task_id, task_name, app = (_text_header(headers, name) for name in ("task_id", "task", "app"))
     attempt = headers.get("attempt")
-    if not isinstance(attempt, int) or attempt < 1:
+    if type(attempt) is not int or not 1 <= attempt <= _MAX_ATTEMPT:
         raise MessageRefusedError(f"header 'attempt' is {attempt!r}, not a number from 1")
     if not ids.belongs_to(task_id, app):
         raise MessageRefusedError(f"task id {task_id!r} was not made for application {app!r}")
@@ -106,37 +108,38 @@ def _text_header(headers: Mapping[str, Any], name: str) -> str:
     return value
 
 
-_RESULT_OPTIONS = orjson.OPT_NON_STR_KEYS
-
-
-def encode_result(value: Any, max_bytes: int) -> orjson.Fragment:
-    """Return a task's result as JSON, ready to be put into a Completion.
+def encode_result(value: Any, max_bytes: int) -> bytes:
+    """Return a task's result as JSON.
 
     Raises ResultError for what JSON cannot express and for more than `max_bytes`.
     """
-    return _limited(_result_json(value), max_bytes)
-
-
-def result_size(result: orjson.Fragment) -> int:
-    """Return the size of an encoded result in bytes."""
-    return len(result.contents)
-
-
-def _result_json(value: Any) -> bytes:
     try:
-        return orjson.dumps(value, default=_json_default, option=_RESULT_OPTIONS)
+        encoded = orjson.dumps(value, default=_json_default, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as exc:  # orjson.JSONEncodeError is one
-        cause = exc.__cause__ if isinstance(exc.__cause__, TypeError) else exc
-        raise ResultError(f"the result cannot be expressed as JSON: {cause}") from exc
-
-
-def _limited(encoded: bytes, max_bytes: int) -> orjson.Fragment:
+        raise ResultError(f"the result cannot be expressed as JSON: {_why_no_json(value, exc)}") from exc
     if len(encoded) > max_bytes:
         raise ResultError(
             f"the result takes {len(encoded):,} bytes as JSON and the limit is {max_bytes:,} bytes: "
             "return a summary, and keep the data where it belongs"
         )
-    return orjson.Fragment(encoded)
+    return encoded
+
+
+def _why_no_json(value: Any, error: TypeError) -> str:
+    cause = error.__cause__ if isinstance(error.__cause__, TypeError) else error
+    return f"a key is a value of type {type_name(_strange_key(value))}" if "Dict key must" in str(cause) else str(cause)
+
+
+def _strange_key(value: Any) -> Any:
+    """Return the first key in a result, however deep, that JSON cannot express; None if there is none."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    if isinstance(value, dict):
+        for key in value:
+            try:
+                orjson.dumps({key: None}, option=orjson.OPT_NON_STR_KEYS)
+            except TypeError:
+                return key
+    return next((key for part in parts if (key := _strange_key(part)) is not None), None)
 
 
 def _json_default(value: Any) -> Any:
@@ -147,8 +150,8 @@ def _json_default(value: Any) -> Any:
     raise TypeError(f"it holds a value of type {type_name(value)}")
 
 
-def encode_completion(completion: Completion) -> Envelope:
-    """Return the event of a task's end."""
+def encode_completion(completion: Completion, result: bytes | None = None) -> Envelope:
+    """Return the event of a task's end; `result`, if given, is its result from `encode_result`."""
     return Envelope(
         body=orjson.dumps(
             {
@@ -157,7 +160,7 @@ def encode_completion(completion: Completion) -> Envelope:
                 "task_name": completion.task_name,
                 "app": completion.app,
                 "status": completion.status,
-                "result": completion.result,
+                "result": completion.result if result is None else orjson.Fragment(result),
                 "error": _error_fields(completion.error),
                 "attempt": completion.attempt,
                 "sent_at": completion.sent_at,
@@ -177,17 +180,17 @@ def decode_completion(body: bytes) -> Completion:
     with _Refusing("completion"):
         fields = orjson.loads(body)
         return Completion(
-            id=fields["id"],
+            id=_text(fields["id"]),
             task_id=_own_task_id(fields),
-            task_name=fields["task_name"],
+            task_name=_text(fields["task_name"]),
             app=fields["app"],
             status=_terminal(fields["status"]),
             result=fields["result"],
-            error=ErrorInfo(**fields["error"]) if fields["error"] else None,
-            attempt=int(fields["attempt"]),
-            worker=fields["worker"],
+            error=_error(fields["error"]),
+            attempt=_attempt(fields["attempt"]),
+            worker=None if fields["worker"] is None else _text(fields["worker"]),
             sent_at=_moment(fields["sent_at"]),
-            started_at=_moment(fields["started_at"]) if fields["started_at"] else None,
+            started_at=None if fields["started_at"] is None else _moment(fields["started_at"]),
             finished_at=_moment(fields["finished_at"]),
         )
 
@@ -204,8 +207,18 @@ def decode_started(body: bytes) -> list[Started]:
 
 
 def _started(fields: dict[str, Any]) -> Started:
-    moments = {"sent_at": _moment(fields["sent_at"]), "started_at": _moment(fields["started_at"])}
-    return Started(**(fields | moments | {"task_id": _own_task_id(fields)}))
+    if not isinstance(fields["acks_late"], bool):
+        raise TypeError(f"acks_late is {fields['acks_late']!r}")
+    return Started(
+        task_id=_own_task_id(fields),
+        task_name=_text(fields["task_name"]),
+        app=fields["app"],
+        attempt=_attempt(fields["attempt"]),
+        worker=_text(fields["worker"]),
+        acks_late=fields["acks_late"],
+        sent_at=_moment(fields["sent_at"]),
+        started_at=_moment(fields["started_at"]),
+    )
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:
@@ -217,22 +230,40 @@ def decode_worker_lost(body: bytes) -> WorkerLost:
     """Return which worker process was lost; raises MessageRefusedError for anything else."""
     with _Refusing("worker-lost"):
         fields = orjson.loads(body)
-        return WorkerLost(str(fields["worker"]), str(fields["reason"]), _moment(fields["lost_at"]))
+        return WorkerLost(_text(fields["worker"]), _text(fields["reason"]), _moment(fields["lost_at"]))
 
 
-def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:
-    if error is None:
-        return None
-    return {name: _clean(getattr(error, name)) for name in ("type", "message", "traceback")}
-
-
-def _clean(text: str) -> str:
-    """Replace what is no valid Unicode: an exception's text may hold anything, and JSON only text."""
+def valid_text(text: str) -> str:
+    """Return a text with what is no valid Unicode replaced: an exception's may hold anything, and JSON only text."""
     try:
         text.encode()
     except UnicodeEncodeError:
         return text.encode("utf-8", "replace").decode()
     return text
+
+
+def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    return {name: valid_text(getattr(error, name)) for name in ("type", "message", "traceback")}
+
+
+def _error(fields: Any) -> ErrorInfo | None:
+    if fields is None:
+        return None
+    return ErrorInfo(**{name: _text(value) for name, value in fields.items()})
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _attempt(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= _MAX_ATTEMPT:
+        raise ValueError(f"{value!r} is no attempt")
+    return value
 
 
 def _own_task_id(fields: Mapping[str, Any]) -> str:
@@ -249,8 +280,11 @@ def _terminal(name: str) -> Status:
     return status
 
 
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+def _moment(text: Any) -> datetime:
+    moment = datetime.fromisoformat(_text(text))
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,5 +299,5 @@ class _Refusing:
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, KeyError):
             raise MessageRefusedError(f"not a {self.kind} record: it has no field {error}") from error
-        if isinstance(error, ValueError | TypeError | AttributeError):
+        if isinstance(error, ValueError | TypeError | AttributeError | OverflowError):
             raise MessageRefusedError(f"not a {self.kind} record: {error}") from error

@@ -4,17 +4,18 @@ LimetaskError
 ├── TaskFailure              raised by a task's own code: the task failed, with this message
 ├── NotFoundError            no such task for this application
 ├── WaitTimeoutError         (also TimeoutError) the task had not ended in time
+├── ApplicationError         what was given as application is none
 ├── ConfigurationError       a setting that cannot be right
 │   ├── BrokerUrlError
-│   └── StoreUrlError
+│   ├── StoreUrlError
+│   └── StoreTooNewError     the store has the schema of a newer limetask
 ├── DeclarationError         a wrong @task
 │   ├── TaskNameError
 │   └── DuplicateTaskError
 ├── SendError                the task was not sent, or it is not known whether it was
-│   ├── ApplicationError     no usable application was given
 │   ├── ArgumentsError       arguments that a message cannot carry
 │   ├── MessageTooLargeError
-│   ├── SendTimeoutError     (also TimeoutError)
+│   ├── SendOutcomeUnknownError  it may have been queued or not
 │   └── PartlySentError      some of send_tasks' tasks
 ├── BrokerError              something between us and RabbitMQ
 │   ├── BrokerUnreachableError
@@ -121,6 +122,9 @@ class PartlySentError(SendError):
         super().__init__(message)
         self.sent = list(sent)
         self.unconfirmed = list(unconfirmed)
+
+    def __reduce__(self) -> tuple[type[PartlySentError], tuple[str, list[TaskStatus], list[TaskStatus]]]:
+        return type(self), (str(self), self.sent, self.unconfirmed)
 
 
 class BrokerError(LimetaskError):

@@ -23,6 +23,7 @@ _TAG_BITS = 24
 _TAG_MASK = (1 << _TAG_BITS) - 1
 _VERSION_AND_VARIANT = (0x8 << 76) | (0b10 << 62)
 _VERSION_AND_VARIANT_MASK = (0xF << 76) | (0b11 << 62)
+_LAST_MILLISECOND = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp() * 1000)
 _RANDOM_BITS_MASK = ((0xFFF << 64) | ((1 << 62) - 1)) & ~_TAG_MASK
 
 
@@ -50,7 +51,7 @@ def sent_at(task_id: str) -> datetime:
 
 def oldest_id(moment: datetime) -> str:
     """Return the smallest UUID, as text, that an id made at `moment` can have: ids below it are older."""
-    return str(uuid.UUID(int=int(moment.timestamp() * 1000) << 80))
+    return str(uuid.UUID(int=max(0, int(moment.timestamp() * 1000)) << 80))
 
 
 def _parse(task_id: str) -> int | None:
@@ -59,7 +60,11 @@ def _parse(task_id: str) -> int | None:
     except (ValueError, AttributeError, TypeError):
         return None
     number = parsed.int
-    if str(parsed) != task_id or number & _VERSION_AND_VARIANT_MASK != _VERSION_AND_VARIANT:
+    if (
+        str(parsed) != task_id
+        or number >> 80 > _LAST_MILLISECOND
+        or number & _VERSION_AND_VARIANT_MASK != _VERSION_AND_VARIANT
+    ):
         return None
     return number
 

@@ -27,6 +27,7 @@ class TaskDeclaration:
         self, function: Callable[..., Any], *, name: str, acks_late: bool, qos: QoS, time_limit: float | None
     ) -> None:
         """Raises a DeclarationError for a function or an option that cannot work."""
+        _check_is_function(function)
         check_task_name(name)
         _check_function(function, name)
         _check_options(name, acks_late, qos, time_limit)
@@ -87,7 +88,7 @@ def check_task_name(name: str) -> None:
     """Raise TaskNameError unless `name` is dotted words that fit into a routing key."""
     if not isinstance(name, str) or not name:
         raise TaskNameError("a task needs a name, such as 'my_package.tasks.my_task'")
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or not name.isprintable():
         raise TaskNameError(
             f"{name!r} is no task name: it must be words joined by dots, without spaces, * or #, "
             "such as 'my_package.tasks.my_task'"
@@ -101,9 +102,12 @@ def _origin(declaration: TaskDeclaration) -> tuple[str, str]:
     return declaration.function.__module__, declaration.function.__qualname__
 
 
-def _check_function(function: Callable[..., Any], name: str) -> None:
+def _check_is_function(function: object) -> None:
     if not inspect.isfunction(function):
         raise DeclarationError(f"@task declares a function, and {function!r} is none")
+
+
+def _check_function(function: Callable[..., Any], name: str) -> None:
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise DeclarationError(f"task {name!r} yields: a task returns its result")
     parameters = list(inspect.signature(function).parameters.values())
@@ -119,5 +123,6 @@ def _check_options(name: str, acks_late: object, qos: object, time_limit: object
         raise DeclarationError(f"task {name!r}: acks_late is True or False, not {acks_late!r}")
     if qos not in QOS_CATEGORIES:
         raise DeclarationError(f"task {name!r}: qos is one of {', '.join(QOS_CATEGORIES)}, not {qos!r}")
-    if time_limit is not None and not (isinstance(time_limit, int | float) and time_limit > 0):
+    is_number = isinstance(time_limit, int | float) and not isinstance(time_limit, bool)
+    if time_limit is not None and not (is_number and time_limit > 0):  # type: ignore[operator]
         raise DeclarationError(f"task {name!r}: time_limit is a number of seconds above 0, not {time_limit!r}")

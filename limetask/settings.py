@@ -46,9 +46,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         _check_namespace(self.namespace)
-        for name in _POSITIVE:
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} must be more than 0, not {getattr(self, name)!r}")
+        for name in _LARGEST:
+            _check_number(name, getattr(self, name))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -66,14 +65,15 @@ class Settings:
         return self.store_url or f"sqlite:///{default_store_path()}"
 
 
-_POSITIVE = (
-    "send_timeout",
-    "connect_timeout",
-    "heartbeat",
-    "retention_days",
-    "max_arguments_bytes",
-    "max_result_bytes",
-)
+_YEAR_SECONDS = 366 * 24 * 3600
+_LARGEST = {
+    "send_timeout": _YEAR_SECONDS,
+    "connect_timeout": _YEAR_SECONDS,
+    "heartbeat": 65_535,  # AMQP has 16 bits for it
+    "retention_days": 100 * 366,
+    "max_arguments_bytes": 16 * 1024 * 1024,  # the largest message that RabbitMQ 4 takes
+    "max_result_bytes": 16 * 1024 * 1024,
+}
 
 _configured: Settings | None = None
 
@@ -133,9 +133,20 @@ def _parse(variable: str, text: str, parse: Callable[[str], Any]) -> Any:
         raise ConfigurationError(f"{variable} is {text!r}: it must be a number") from exc
 
 
+def _check_number(name: str, value: float) -> None:
+    if not value > 0:
+        raise ConfigurationError(f"{name} must be more than 0, not {value!r}")
+    if value > _LARGEST[name]:
+        raise ConfigurationError(f"{name} must be at most {_LARGEST[name]:,}, not {value!r}")
+
+
 def _check_namespace(namespace: str) -> None:
     words = namespace.split(".")
-    if not all(words) or any(character.isspace() or character in "*#" for character in namespace):
+    if (
+        not namespace.isprintable()
+        or not all(words)
+        or any(character.isspace() or character in "*#" for character in namespace)
+    ):
         raise ConfigurationError(f"namespace {namespace!r} must be words joined by dots, without spaces, * or #")
     if len(namespace.encode()) > MAX_NAMESPACE_BYTES:
         raise ConfigurationError(f"namespace {namespace!r} is longer than {MAX_NAMESPACE_BYTES} bytes")

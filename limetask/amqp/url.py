@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pika
 
@@ -15,14 +16,16 @@ from limetask.settings import Settings
 # A publishing connection that an alarm blocks for longer is rebuilt; callers have their own, shorter deadlines.
 _BLOCKED_SECONDS = 60.0
 
+_URL_FORM = "the broker's URL must look like amqp://user:password@host:5672/vhost"
+
+
+_PASSWORD = re.compile(r"(?<=//)([^:@/]*):.*@")
+_PASSWORD_OPTION = re.compile(r"(?<=[?&]password=)[^&]*")
+
 
 def hidden_password(url: str) -> str:
-    """Return a URL without its password, for messages and logs."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()
+    """Return a URL without its password, for messages and logs; also one that is malformed."""
+    return _PASSWORD_OPTION.sub("***", _PASSWORD.sub(r"\1:***@", url))
 
 
 def connection_parameters(settings: Settings, purpose: str) -> Any:
@@ -40,16 +43,25 @@ def connection_parameters(settings: Settings, purpose: str) -> Any:
 
 
 def parse_url(url: str) -> Any:
-    example = "amqp://user:password@host:5672/vhost"
+    """Return pika's connection parameters. Raises BrokerUrlError, which does not show the URL: it has a password."""
     try:
-        scheme = urlsplit(url).scheme
-        if scheme not in ("amqp", "amqps"):
-            raise BrokerUrlError(f"the broker's URL must look like {example}: it starts with {scheme or url[:10]!r}")
+        parts = urlsplit(url)
+        if parts.scheme not in ("amqp", "amqps"):
+            raise BrokerUrlError(f"{_URL_FORM}: it starts with {parts.scheme!r}")
+        if parts.username and parts.password is None:
+            raise BrokerUrlError(f"{_URL_FORM}: it has a user without a password")
+        _check_port(parts)
         return pika.URLParameters(url)
-    except (ValueError, TypeError, AttributeError) as exc:
-        raise BrokerUrlError(
-            f"the broker's URL must look like {example} (percent-encode special characters): {exc}"
-        ) from exc
+    except (ValueError, TypeError, AttributeError, SyntaxError):
+        # Without the cause, whose text may hold the password.
+        raise BrokerUrlError(f"{_URL_FORM}, with special characters percent-encoded") from None
+
+
+def _check_port(parts: SplitResult) -> None:
+    try:
+        _ = parts.port
+    except ValueError:
+        raise BrokerUrlError(f"{_URL_FORM}, with special characters percent-encoded: its port is no number") from None
 
 
 def address_of(parameters: Any) -> str:

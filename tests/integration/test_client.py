@@ -207,7 +207,7 @@ def test_pending_needs_neither_worker_nor_recorder_nor_store(settings: Settings)
 
 
 @pytest.mark.parametrize(
-    "task_id", ["", "nonsense", "00000000-0000-0000-0000-000000000000", str(uuid.uuid4()), None, 7]
+    "task_id", ["", "nonsense", "00000000-0000-0000-0000-000000000000", "6a0b9dd5-0a61-4b77-9cf9-1f2d3c4b5a69", None, 7]
 )
 def test_an_id_that_is_none_is_not_found(settings: Settings, task_id: Any) -> None:
     """Malformed and unknown ids are never taken for pending ones."""

@@ -26,7 +26,7 @@ def load_application_factory(path: str) -> ApplicationFactory:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as exc:
-        if exc.name is None or not module_name.startswith(exc.name):
+        if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
             raise
         raise ConfigurationError(f"LIMETASK_APPLICATION_FACTORY: there is no module {module_name!r} here") from exc
     factory = getattr(module, attribute, None)

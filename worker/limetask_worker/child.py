@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from traceback import format_exc
 
 from limetask.amqp import Connection
-from limetask.errors import BrokerError
+from limetask.errors import BrokerError, ConfigurationError
 from limetask.registry import TaskDeclaration
 from limetask.settings import current_settings
 from limetask.topology import Names
@@ -62,8 +63,10 @@ def _warn_of_time_limits(tasks: Iterable[TaskDeclaration]) -> None:
 def _load_factory(path: str) -> ApplicationFactory:
     try:
         return load_application_factory(path)
-    except ImportError as exc:
-        raise LoadingError(f"LIMETASK_APPLICATION_FACTORY ({path}) cannot be imported: {exc}") from exc
+    except ConfigurationError:
+        raise
+    except (Exception, SystemExit) as exc:
+        raise LoadingError(f"cannot import LIMETASK_APPLICATION_FACTORY ({path}):\n\n{format_exc().rstrip()}") from exc
 
 
 async def _connect(publishing: Connection, consuming: Connection) -> None:

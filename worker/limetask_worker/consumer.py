@@ -17,6 +17,7 @@ from limetask.registry import TaskDeclaration, declared_tasks, find_task
 from limetask.status import Status
 from limetask.topology import Names, QoS
 from limetask_worker.executor import Executor
+from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
 from limetask_worker.settle import Settler
 from limetask_worker.work import Outcome, Work
 
@@ -146,16 +147,16 @@ def _was_moved(delivery: Delivery) -> bool:
 def _log_end(work: Work, outcome: Outcome) -> None:
     succeeded = outcome.status is Status.SUCCESS
     level = logging.INFO if succeeded else logging.WARNING
-    size = len(getattr(outcome.result, "contents", b""))
+    size = len(outcome.result or b"")
     if size > _WARN_RESULT_BYTES:
         logger.warning(
             "the result takes %d bytes: a result is a summary, keep the data where it belongs",
             size,
-            extra={"work": work},
+            extra={WORK_FIELD: work},
         )
     if logger.isEnabledFor(level):
         error = outcome.error
         text = "succeeded" if succeeded else f"failed: {error.type}: {error.message}" if error else "failed"
         started_at = work.started_at or outcome.finished_at
         duration = (outcome.finished_at - started_at).total_seconds()
-        logger.log(level, text, extra={"work": work, "duration": duration})
+        logger.log(level, text, extra={WORK_FIELD: work, DURATION_FIELD: duration})

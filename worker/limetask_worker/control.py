@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from limetask.codec import valid_text
 from limetask.topology import QoS
 from limetask_worker.logs import LogFormat
 
@@ -70,7 +71,7 @@ class Control:
         self._send({"ready": facts})
 
     def send_failed(self, reason: str) -> None:
-        self._send({"failed": reason})
+        self._send({"failed": valid_text(reason)})
 
     async def receive_report(self) -> Ready | Failed | None:
         """Return what the child tells next, None when it has ended."""

@@ -9,20 +9,28 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import logging
 import threading
 import traceback
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-from limetask.codec import encode_result
+import orjson
+
+from limetask.codec import encode_result, valid_text
 from limetask.errors import ResultError, TaskFailure, UnknownApplicationError
 from limetask.status import ErrorInfo, Status
 from limetask_worker.applications import ApplicationFactory
 from limetask_worker.work import Outcome, Work
 
+logger = logging.getLogger(__name__)
+
 _MAX_MESSAGE_CHARACTERS = 10_000
 _MAX_TRACEBACK_CHARACTERS = 50_000
+
+_FRAMES_ABOVE = (__file__, contextlib.__file__, *asyncio.__path__, *concurrent.futures.__path__)
 
 current_work: contextvars.ContextVar[Work | None] = contextvars.ContextVar("current_work", default=None)
 """The task whose body is running in this thread or coroutine."""
@@ -63,12 +71,12 @@ class Executor:
         finally:
             current_work.reset(token)
 
-    def _call_function(self, work: Work) -> Any:
-        identity = work.message.identity
+    def _call_function(self, work: Work) -> bytes:
         with contextlib.ExitStack() as stack:
-            application = self._make_application(identity.app)
-            if hasattr(application, "__enter__"):
-                application = stack.enter_context(application)
+            with _unknown_is_refused():
+                application = self._make_application(work.message.identity.app)
+                if hasattr(application, "__enter__"):
+                    application = stack.enter_context(application)
             result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
             return encode_result(result, self._max_result_bytes)
 
@@ -79,19 +87,31 @@ class Executor:
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only ends its task
             return _outcome_of(exc)
 
-    async def _call_coroutine(self, work: Work) -> Any:
-        identity = work.message.identity
+    async def _call_coroutine(self, work: Work) -> bytes:
         async with contextlib.AsyncExitStack() as stack:
-            application = await asyncio.to_thread(self._make_application, identity.app)
-            if hasattr(application, "__aenter__"):
-                application = await stack.enter_async_context(application)
-            elif hasattr(application, "__enter__"):
-                application = stack.enter_context(application)
+            with _unknown_is_refused():
+                application = await asyncio.to_thread(self._make_application, work.message.identity.app)
+                if hasattr(application, "__aenter__"):
+                    application = await stack.enter_async_context(application)
+                elif hasattr(application, "__enter__"):
+                    application = stack.enter_context(application)
             result = await work.declaration.function(application, *work.message.args, **work.message.kwargs)
             return encode_result(result, self._max_result_bytes)
 
-    def _success(self, result: Any) -> Outcome:
+    def _success(self, result: bytes) -> Outcome:
         return Outcome(Status.SUCCESS, result, None, datetime.now(UTC))
+
+
+class _RefusedError(Exception):
+    """There is no such application, so the body is not run."""
+
+
+@contextlib.contextmanager
+def _unknown_is_refused() -> Iterator[None]:
+    try:
+        yield
+    except UnknownApplicationError as exc:
+        raise _RefusedError(f"unknown application: {_message_of(exc)}") from exc
 
 
 class _LoopThread:
@@ -99,31 +119,37 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._stopping = False
         threading.Thread(target=self._run, name="coroutine-tasks", daemon=True).start()
 
-    def submit(self, coroutine: Any) -> concurrent.futures.Future[Outcome]:
+    def submit(self, coroutine: Coroutine[Any, Any, Outcome]) -> concurrent.futures.Future[Outcome]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def stop(self) -> None:
+        self._stopping = True
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        while not self._stopping:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as exc:  # of a callback, or of a task beside the body
+                logger.warning("a coroutine tried to end the process (%s), which goes on", type(exc).__name__)
+        self._loop.close()
 
 
 def _outcome_of(exc: BaseException) -> Outcome:
+    message = _message_of(exc)
     now = datetime.now(UTC)
     match exc:
         case TaskFailure():
-            message = _message_of(exc)
-            return Outcome(Status.FAILURE, message, ErrorInfo("TaskFailure", message), now)
-        case UnknownApplicationError():
-            reason = f"unknown application: {_message_of(exc)}"
-            return Outcome(Status.FAILURE, None, ErrorInfo("UnknownApplicationError", reason), now, refusal=reason)
+            return Outcome(Status.FAILURE, orjson.dumps(message), ErrorInfo("TaskFailure", message), now)
+        case _RefusedError():
+            return Outcome(Status.FAILURE, None, ErrorInfo("UnknownApplicationError", message), now, refusal=message)
         case ResultError():
-            return Outcome(Status.FAILURE, None, ErrorInfo("ResultError", _message_of(exc)), now)
-    return Outcome(Status.FAILURE, None, ErrorInfo(_type_of(exc), _message_of(exc), _traceback_of(exc)), now)
+            return Outcome(Status.FAILURE, None, ErrorInfo("ResultError", message), now)
+    return Outcome(Status.FAILURE, None, ErrorInfo(_type_of(exc), message, _traceback_of(exc)), now)
 
 
 def _type_of(exc: BaseException) -> str:
@@ -134,22 +160,22 @@ def _type_of(exc: BaseException) -> str:
 def _message_of(exc: BaseException) -> str:
     try:
         message = str(exc)
-    except Exception as broken:  # noqa: BLE001 - user code again: an exception's own __str__
+    except BaseException as broken:  # noqa: BLE001 - user code again: an exception's own __str__
         message = f"(its message cannot be shown: {type(broken).__name__})"
-    return _shortened(message, _MAX_MESSAGE_CHARACTERS)
+    return _shortened(valid_text(message), _MAX_MESSAGE_CHARACTERS)
 
 
 def _traceback_of(exc: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(type(exc), exc, _users_frames(exc.__traceback__)))
-    except Exception as broken:  # noqa: BLE001 - user code again: __str__ and __repr__ in a chain of causes
+    except BaseException as broken:  # noqa: BLE001 - user code again: __str__ and __repr__ in a chain of causes
         text = f"(the traceback cannot be shown: {type(broken).__name__})"
-    return _shortened(text, _MAX_TRACEBACK_CHARACTERS)
+    return _shortened(valid_text(text), _MAX_TRACEBACK_CHARACTERS)
 
 
 def _users_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Leave out this module's own frames, which stand above the user's."""
-    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+    """Leave out the frames above the user's: this module's, and those through which it calls."""
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_FRAMES_ABOVE):
         trace = trace.tb_next
     return trace
 

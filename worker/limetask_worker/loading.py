@@ -34,14 +34,21 @@ def _import_with_submodules(package: str) -> None:
 
 
 def _import(module: str) -> None:
+    if not all(module.split(".")) or "/" in module:
+        raise LoadingError(_not_found_message(module))
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as exc:
-        if exc.name is not None and (module == exc.name or module.startswith(f"{exc.name}.")):
+        if _names(exc, module):
             raise LoadingError(_not_found_message(module)) from exc
         raise LoadingError(_import_failed_message(module)) from exc
     except (Exception, SystemExit) as exc:
         raise LoadingError(_import_failed_message(module)) from exc
+
+
+def _names(missing: ModuleNotFoundError, module: str) -> bool:
+    """Return True if it is `module` itself, or a package that it is in, that is not there."""
+    return missing.name is not None and f"{module}.".startswith(f"{missing.name}.")
 
 
 def _submodules(package: str) -> Iterator[str]:
@@ -59,7 +66,7 @@ def _submodules(package: str) -> Iterator[str]:
 
 def _not_found_message(module: str) -> str:
     if "/" in module or module.endswith(".py"):
-        dotted = module.removesuffix(".py").strip("./").replace("/", ".")
+        dotted = module.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
         return f"{module!r} is a path: give the module's dotted name, {dotted!r}"
     return (
         f"there is no module {module!r} here: install its package in this environment, "

@@ -9,8 +9,13 @@ from typing import Any, Literal
 
 import orjson
 
+from limetask.codec import valid_text
 from limetask_worker.executor import current_work
 from limetask_worker.work import Work
+
+# Fields of a log record that no user's `extra` will have by chance.
+WORK_FIELD = "limetask_work"
+DURATION_FIELD = "limetask_duration"
 
 LogFormat = Literal["text", "json"]
 
@@ -28,7 +33,7 @@ def configure_logging(log_format: LogFormat, level: str, process: str) -> None:
 
 def _task_fields(record: logging.LogRecord) -> dict[str, Any]:
     """Return what is known of the task that a line is about: given with it, or running where it was written."""
-    work: Work | None = getattr(record, "work", None) or current_work.get()
+    work: Work | None = getattr(record, WORK_FIELD, None) or current_work.get()
     if work is None:
         return {}
     identity = work.message.identity
@@ -38,8 +43,8 @@ def _task_fields(record: logging.LogRecord) -> dict[str, Any]:
         "app": identity.app,
         "attempt": identity.attempt,
     }
-    if hasattr(record, "duration"):
-        fields["duration"] = round(record.duration, 6)
+    if hasattr(record, DURATION_FIELD):
+        fields["duration"] = round(getattr(record, DURATION_FIELD), 6)
     return fields
 
 
@@ -52,7 +57,7 @@ class _TextFormatter(logging.Formatter):
         fields = "".join(f" {name}={value}" for name, value in _task_fields(record).items())
         moment = datetime.fromtimestamp(record.created).astimezone().isoformat(" ", "milliseconds")
         line = f"{moment} {record.levelname:<7} {self._process}: {record.getMessage()}{fields}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return "\n".join([line, *_traces(self, record).values()])
 
 
 class _JsonFormatter(logging.Formatter):
@@ -69,6 +74,18 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             **_task_fields(record),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        line |= _traces(self, record)
+        return orjson.dumps({name: _valid(value) for name, value in line.items()}).decode()
+
+
+def _traces(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, str]:
+    traces = {}
+    if record.exc_info:
+        traces["exception"] = formatter.formatException(record.exc_info)
+    if record.stack_info:
+        traces["stack"] = formatter.formatStack(record.stack_info)
+    return traces
+
+
+def _valid(value: Any) -> Any:
+    return valid_text(value) if isinstance(value, str) else value

@@ -16,6 +16,7 @@ from limetask.errors import BrokerError
 from limetask.message import Completion, Envelope, Started, TaskIdentity
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
+from limetask_worker.logs import WORK_FIELD
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Settler:
         self._publish(
             self._names.events_exchange,
             completion.routing_key,
-            encode_completion(completion),
+            encode_completion(completion, outcome.result),
             partial(self._ack_late, work),
             copy_to=reply_to if reply_to and self._names.is_reply_key(reply_to) else None,
         )
@@ -67,7 +68,7 @@ class Settler:
 
     def refused_after_start(self, work: Work, outcome: Outcome, reason: str) -> None:
         """Set a task aside that turned out not to be runnable: dead letter, its FAILURE, then ack if it is late."""
-        logger.error("dead-lettered: %s", reason, extra={"work": work})
+        logger.error("dead-lettered: %s", reason, extra={WORK_FIELD: work})
         self._start(self._dead_letter_started(work, outcome, reason))
 
     def moved(self, delivery: Delivery, identity: TaskIdentity, queue: str) -> None:
@@ -174,7 +175,7 @@ class Settler:
             task_name=identity.task_name,
             app=identity.app,
             status=outcome.status,
-            result=outcome.result,
+            result=None,  # it is JSON already, and put into the event as it is
             error=outcome.error,
             attempt=identity.attempt,
             worker=self._worker,

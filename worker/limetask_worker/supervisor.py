@@ -245,10 +245,16 @@ def _child_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return "a signal without a name"
+
+
 def _reason(exit_code: int) -> str:
     if exit_code < 0:
-        name = signal.Signals(-exit_code).name
-        return f"the worker process was killed by {name} (signal {-exit_code})"
+        return f"the worker process was killed by {_signal_name(-exit_code)} (signal {-exit_code})"
     if exit_code == CUT_OFF:
         return "the worker stopped before the task had ended"
     return f"the worker process ended with exit code {exit_code}"

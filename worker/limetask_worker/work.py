@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 from limetask.amqp import Delivery
 from limetask.message import TaskMessage
 from limetask.registry import TaskDeclaration
 from limetask.status import ErrorInfo, Status
-
-if TYPE_CHECKING:
-    import orjson
 
 
 @dataclass(slots=True)
@@ -27,10 +23,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a task ended. `refusal` is set if it was not run at all and is to be dead-lettered for that reason."""
+    """How a task ended. `result` is JSON, or None for none.
+
+    `refusal` is set if the body was not run at all, and is the reason for which the message is to be dead-lettered.
+    """
 
     status: Status
-    result: orjson.Fragment | Any
+    result: bytes | None
     error: ErrorInfo | None
     finished_at: datetime
     refusal: str | None = None

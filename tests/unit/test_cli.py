@@ -1,0 +1,99 @@
+"""The command `limetask-worker`: what it tells and what it refuses, before it starts anything."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+from click.testing import CliRunner, Result
+
+from limetask_worker.cli import main
+
+pytestmark = pytest.mark.usefixtures("_restored_logging")
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(main, arguments, env=environment)
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_tells_how_it_is_used(option: str) -> None:
+    """The help shows an example, every option and where the services are looked for."""
+    result = invoke(option)
+    assert result.exit_code == 0
+    assert "limetask-worker my_package" in result.output
+    for part in [
+        "--processes",
+        "--slots",
+        "--queues",
+        "--roles",
+        "--grace",
+        "--log-format",
+        "--log-level",
+        "--version",
+        "asap,default,background",
+        "tasks,recorder",
+        "LIMETASK_BROKER_URL",
+        "LIMETASK_STORE_URL",
+    ]:
+        assert part in result.output
+
+
+def test_version_is_the_distributions() -> None:
+    """The version is that of the installed limetask."""
+    result = invoke("--version")
+    assert (result.exit_code, result.output) == (0, f"limetask-worker, version {version('limetask')}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--roles", "tasks"], ["--roles", "recorder,tasks"], ["--processes", "2"]], ids=str
+)
+def test_running_tasks_needs_a_package(arguments: list[str]) -> None:
+    """Without a package there is nothing to run: it is told what to type."""
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "which package holds your tasks? Try: limetask-worker my_package" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--queues", "urgent"], "'urgent' is none of asap, default, background"),
+        (["--queues", "asap,urgent"], "'urgent' is none of asap, default, background"),
+        (["--queues", ""], "'' is none of asap, default, background"),
+        (["--roles", "scheduling"], "'scheduling' is none of tasks, recorder"),
+        (["--processes", "0"], "0 is not in the range"),
+        (["--processes", "many"], "'many' is not a valid integer"),
+        (["--slots", "0"], "0 is not in the range"),
+        (["--slots", "1.5"], "'1.5' is not a valid integer"),
+        (["--grace", "-1"], "-1.0 is not in the range"),
+        (["--grace", "soon"], "'soon' is not a valid float"),
+        (["--log-format", "xml"], "'xml' is not one of 'text', 'json'"),
+        (["--log-level", "loud"], "'loud' is not one of 'debug', 'info', 'warning', 'error'"),
+        (["--slot", "3"], "No such option"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_option_is_told(arguments: list[str], message: str) -> None:
+    """An option that does not exist or has a wrong value is refused with exit code 2 and the value."""
+    result = invoke(*arguments, "my_package")
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"LIMETASK_BROKER_URL": "sqlite:///status.db"}, "amqp://user:password@host:5672/vhost"),
+        ({"LIMETASK_HEARTBEAT": "soon"}, "LIMETASK_HEARTBEAT is 'soon'"),
+        ({"LIMETASK_NAMESPACE": "a b"}, "namespace 'a b' must be words"),
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_told_before_anything_starts(environment: dict[str, str], message: str) -> None:
+    """A setting that cannot be right ends the command with exit code 1 and its message, without a traceback."""
+    result = invoke("my_package", **environment)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output

@@ -1,0 +1,63 @@
+"""The supervisor's decisions that need no process: which children, with what, and how a death is told."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from limetask_worker.control import ChildOptions
+from limetask_worker.process import CUT_OFF
+from limetask_worker.supervisor import Plan, Role, _child_environment, _reason
+
+
+@pytest.mark.parametrize(
+    ("task_processes", "recorder", "roles"),
+    [
+        (2, True, [Role.RECORDER, Role.TASKS, Role.TASKS]),
+        (1, False, [Role.TASKS]),
+        (0, True, [Role.RECORDER]),
+        (0, False, []),
+    ],
+)
+def test_a_plan_lists_its_children(task_processes: int, recorder: bool, roles: list[Role]) -> None:
+    """A plan has one recorder at most, which comes first, and as many task processes as were asked for."""
+    assert Plan(task_processes, recorder, ChildOptions("")).roles == roles
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason"),
+    [
+        (-signal.SIGKILL, "killed by SIGKILL (signal 9)"),
+        (-signal.SIGSEGV, "killed by SIGSEGV (signal 11)"),
+        (1, "exit code 1"),
+        (0, "exit code 0"),
+        (CUT_OFF, "stopped before the task had ended"),
+    ],
+)
+def test_the_reason_of_a_death_is_told(exit_code: int, reason: str) -> None:
+    """Whoever reads a lost task's error learns the signal or the exit code."""
+    assert reason in _reason(exit_code)
+
+
+def test_every_signal_can_be_told() -> None:
+    """Each signal that can kill a process has a reason, those without a name of their own too."""
+    for number in map(int, signal.valid_signals()):
+        assert f"signal {number}" in _reason(-number)
+
+
+def test_a_child_finds_the_packages_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child imports from the folder in which the worker was started, before what PYTHONPATH names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    assert _child_environment()["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), "elsewhere"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert _child_environment()["PYTHONPATH"] == str(tmp_path)
+
+
+def test_a_child_has_the_environment_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings in the worker's environment are the child's as well."""
+    monkeypatch.setenv("LIMETASK_NAMESPACE", "shop")
+    assert _child_environment()["LIMETASK_NAMESPACE"] == "shop"

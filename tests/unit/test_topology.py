@@ -1,0 +1,137 @@
+"""The topology: what is declared on the broker, and under which names."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from limetask.settings import MAX_NAMESPACE_BYTES
+from limetask.topology import QOS_CATEGORIES, Names, QoS, Queue, Topology, topology
+
+NAMES = Names("shop.eu")
+
+
+def queue(name: str, of: Topology | None = None) -> Queue:
+    return next(queue for queue in (of or topology(NAMES)).queues if queue.name == name)
+
+
+QUEUES = [queue.name for queue in topology(NAMES).queues]
+
+
+def test_there_is_a_queue_for_each_quality_of_service() -> None:
+    """There are three categories, most urgent first, each with a queue that the tasks exchange leads to by its name."""
+    assert get_args(QoS) == QOS_CATEGORIES == ("asap", "default", "background")
+    bindings = {(binding.exchange, binding.routing_key, binding.queue) for binding in topology(NAMES).bindings}
+    for qos in QOS_CATEGORIES:
+        name = f"shop.eu.tasks.{qos}"
+        assert NAMES.task_queue(qos) == name
+        assert name in QUEUES
+        assert ("shop.eu.tasks", name, name) in bindings
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_every_queue_is_a_quorum_queue_with_a_limit(name: str) -> None:
+    """Every queue is replicated and says how often a message may come back: the broker's default changes by version."""
+    arguments = queue(name).arguments
+    assert arguments["x-queue-type"] == "quorum"
+    limit = arguments["x-delivery-limit"]
+    assert type(limit) is int
+    assert 0 < limit < 2**31
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_dead_lettering_loses_nothing(name: str) -> None:
+    """A queue that dead-letters does it at least once, for which the broker needs all three arguments."""
+    arguments = queue(name).arguments
+    parts = ("x-dead-letter-exchange", "x-dead-letter-strategy", "x-overflow")
+    if name == NAMES.dead_queue:
+        assert not set(parts) & set(arguments)
+    else:
+        assert [arguments.get(part) for part in parts] == ["shop.eu.dead", "at-least-once", "reject-publish"]
+
+
+def test_dead_letters_are_kept() -> None:
+    """Whatever is dead-lettered gets into the queue of dead letters, whatever its routing key."""
+    declared = topology(NAMES)
+    kinds = {exchange.name: exchange.kind for exchange in declared.exchanges}
+    assert kinds[NAMES.dead_exchange] == "fanout"
+    assert NAMES.dead_queue in {
+        binding.queue for binding in declared.bindings if binding.exchange == NAMES.dead_exchange
+    }
+    assert int(queue(NAMES.dead_queue).arguments["x-delivery-limit"]) > 1_000_000
+
+
+def test_one_recorder_at_a_time_gets_the_results() -> None:
+    """The results queue has a single active consumer; no other queue has."""
+    assert queue("shop.eu.results").arguments["x-single-active-consumer"] is True
+    assert [name for name in QUEUES if "x-single-active-consumer" in queue(name).arguments] == ["shop.eu.results"]
+
+
+def test_the_results_queue_gets_every_end_of_a_task() -> None:
+    """The results queue is bound to the topic exchange of events with `core.task.#`, and with nothing else."""
+    declared = topology(NAMES)
+    kinds = {exchange.name: exchange.kind for exchange in declared.exchanges}
+    bindings = [binding for binding in declared.bindings if binding.queue == "shop.eu.results"]
+    assert [(binding.exchange, binding.routing_key) for binding in bindings] == [("shop.eu.events", "core.task.#")]
+    assert kinds["shop.eu.events"] == "topic"
+
+
+def test_every_name_begins_with_the_namespace() -> None:
+    """Two namespaces on one broker share nothing."""
+    for namespace in ("shop.eu", "other"):
+        declared = topology(Names(namespace))
+        names = [exchange.name for exchange in declared.exchanges] + [queue.name for queue in declared.queues]
+        names += [str(value) for queue in declared.queues for value in queue.arguments.values() if "." in str(value)]
+        assert names
+        assert all(name.startswith(f"{namespace}.") for name in names)
+
+
+def test_bindings_join_what_is_declared() -> None:
+    """No binding is to a queue or an exchange that is not declared."""
+    declared = topology(NAMES)
+    assert {binding.exchange for binding in declared.bindings} <= {exchange.name for exchange in declared.exchanges}
+    assert {binding.queue for binding in declared.bindings} == set(QUEUES)
+
+
+def test_the_topology_is_the_same_for_everybody() -> None:
+    """Two processes declare equal things: the broker refuses a second declaration that differs."""
+    assert topology(Names("shop")) == topology(Names("shop"))
+
+
+def test_names_fit_into_the_protocol() -> None:
+    """With the longest namespace every name is still within AMQP's 255 bytes."""
+    longest = Names("x" * MAX_NAMESPACE_BYTES)
+    declared = topology(longest)
+    names = [exchange.name for exchange in declared.exchanges] + [queue.name for queue in declared.queues]
+    assert max(map(len, [*names, longest.reply_key("f" * 32)])) <= 255
+
+
+@pytest.mark.parametrize("token", ["0123456789abcdef", "a", "ABC123"])
+def test_a_reply_key_is_recognised(token: str) -> None:
+    """A key that `reply_key` has made is one."""
+    assert NAMES.reply_key(token) == f"shop.eu.reply.{token}"
+    assert NAMES.is_reply_key(NAMES.reply_key(token))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "shop.eu.reply.",
+        "shop.eu.reply",
+        "shop.eu.reply.a.b",
+        "shop.eu.reply.*",
+        "shop.eu.reply.#",
+        "shop.eu.reply.a b",
+        "shop.eu.reply.a\n",
+        "other.reply.abc",
+        "xshop.eu.reply.abc",
+        "core.task.pkg.add.success.v1",
+        "shop.eu.tasks.default",
+        "amq.rabbitmq.reply-to",
+    ],
+)
+def test_another_key_is_no_reply_key(key: str) -> None:
+    """A message cannot ask for a copy under any other key: not a task's event, not another namespace's reply."""
+    assert not NAMES.is_reply_key(key)
