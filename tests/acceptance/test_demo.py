@@ -215,6 +215,7 @@ def test_demo_stops_only_a_broker_that_it_has_started(
 ) -> None:
     root = _copy_of_project(tmp_path / "copy")
     stub = {"STUB_BROKER_URL": "amqp://127.0.0.1:1/", "STUB_FAILS": failing_verb}
+    stub["LIMETASK_SERVICES_DIR"] = str(tmp_path / "services")
 
     with _running_demo(temporary, root, LIMETASK_BROKER_URL=given_url, **stub) as demo:
         assert demo.process.wait(_SECONDS) == 1, demo.output
