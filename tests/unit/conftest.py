@@ -30,11 +30,12 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def _restored_logging() -> Iterator[None]:
     """Give the root logger its handlers and level back after a test that configures logging."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    root, alembic = logging.getLogger(), logging.getLogger("alembic")
+    handlers, level, alembic_level = list(root.handlers), root.level, alembic.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    alembic.setLevel(alembic_level)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from limetask import (
 )
 from limetask.amqp import Connection, hidden_password
 from limetask.amqp.faults import map_error
-from limetask.amqp.url import parse_url
+from limetask.amqp.url import connection_parameters, parse_url
 
 PASSWORD = "s3cret"
 PARAMETERS = parse_url(f"amqp://shop:{PASSWORD}@broker.example:5673/orders")
@@ -289,6 +290,26 @@ class TestUrl:
         with pytest.raises(BrokerUrlError) as caught:
             parse_url(url)
         assert PASSWORD not in str(caught.value)
+
+
+class TestParameters:
+    def test_settings_decide_how_a_connection_behaves(self) -> None:
+        """Heartbeat and time limits come from the settings, and one attempt is one attempt."""
+        made = connection_parameters(Settings(heartbeat=17, connect_timeout=2.5), "test")
+        assert (made.heartbeat, made.socket_timeout, made.stack_timeout) == (17, 2.5, 2.5)
+        assert made.connection_attempts == 1
+        assert made.blocked_connection_timeout > 0
+
+    def test_settings_win_over_the_url(self) -> None:
+        """What the URL says about the same things does not count."""
+        url = "amqp://broker?heartbeat=99&socket_timeout=99&connection_attempts=99"
+        made = connection_parameters(Settings(broker_url=url, heartbeat=17, connect_timeout=2.5), "test")
+        assert (made.heartbeat, made.socket_timeout, made.connection_attempts) == (17, 2.5, 1)
+
+    def test_a_connection_can_be_told_in_the_brokers_list(self) -> None:
+        """The name of a connection tells its purpose, host and process."""
+        name = connection_parameters(Settings(), "producer").client_properties["connection_name"]
+        assert name == f"limetask producer {socket.gethostname()}:{os.getpid()}"
 
 
 class TestHiddenPassword:

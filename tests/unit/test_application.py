@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from limetask import Application, ApplicationError
-from limetask.application import MAX_IDENTIFIER_BYTES, identifier_of
+from limetask.application import identifier_of
+
+MAX_IDENTIFIER_BYTES = 255
 
 
 class PlatformApplication:

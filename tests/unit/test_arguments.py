@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import enum
 import random
 import subprocess
@@ -194,6 +195,14 @@ def test_an_unknown_zone_leaves_the_moment_right() -> None:
     args, _ = decode_arguments(body_of([msgpack.ExtType(DATETIME, text)]))
     assert args == [datetime(2026, 7, 1, 10, tzinfo=UTC)]
     assert args[0].utcoffset() == timedelta(hours=2)
+
+
+def test_other_rules_of_a_zone_leave_the_moment_right() -> None:
+    """Where the zone has other rules than the sender's the datetime arrives in that zone, as the same moment."""
+    text = b"2026-07-01T12:00:00+05:00[Europe/Berlin]"
+    args, _ = decode_arguments(body_of([msgpack.ExtType(DATETIME, text)]))
+    assert args[0].timestamp() == datetime(2026, 7, 1, 7, tzinfo=UTC).timestamp()
+    assert args[0].tzinfo is BERLIN
 
 
 @pytest.mark.parametrize(
@@ -482,22 +491,52 @@ def test_extensions_nested_deeply_do_not_kill_the_process(code: int, depth: int)
 def test_what_can_be_sent_can_be_received() -> None:
     """Sets nested however deep are either refused when they are sent or arrive: never sent and then refused."""
     program = """
+        from datetime import timedelta
         from limetask.arguments import decode_arguments, encode_arguments
-        from limetask.errors import ArgumentsError
+        from limetask.errors import ArgumentsError, MessageRefusedError
 
-        for depth in (10, 100, 300, 1_000, 10_000):
-            value = frozenset()
+        def check(value, depth):
             for _ in range(depth):
                 value = frozenset({value})
             try:
                 body = encode_arguments([value], {}, 1_000_000)
             except ArgumentsError:
-                continue
-            decode_arguments(body)
+                return
+            try:
+                decode_arguments(body)
+            except MessageRefusedError as exc:
+                print(depth, exc)
+
+        for depth in (*range(40), 100, 300, 1_000, 10_000):
+            check(frozenset(), depth)
+            check(timedelta(1), depth)
         print("alive")
     """
     ran = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (0, "alive\n"), ran.stderr
+
+
+@pytest.mark.parametrize("code", [SET, FROZENSET, TIMEDELTA])
+@pytest.mark.parametrize("innermost", [[{}], [{(): 1}], [msgpack.ExtType(TIMEDELTA, msgpack.packb([{}]))]], ids=str)
+def test_a_small_body_is_little_work(code: int, innermost: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a body, however it is nested, is a few passes over its parts, and not twice as many for each level."""
+    depth = 12
+    parts = msgpack.packb(innermost)
+    for _ in range(depth):
+        parts = msgpack.packb([msgpack.ExtType(code, parts)])
+    body = msgpack.packb({"args": [msgpack.ExtType(code, parts)], "kwargs": {}})
+    unpackb = msgpack.unpackb
+    passes = 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        return unpackb(*args, **kwargs)
+
+    monkeypatch.setattr(msgpack, "unpackb", counted)
+    with contextlib.suppress(MessageRefusedError):
+        decode_arguments(body)
+    assert passes <= 4 * (depth + 3)
 
 
 def mutated(body: bytes, chance: random.Random) -> bytes:

@@ -66,6 +66,16 @@ class Order:
     lines: list[Decimal]
 
 
+@dataclass
+class Parcel:
+    contents: Any
+
+
+class Labelled(NamedTuple):
+    label: str
+    contents: Any
+
+
 class Line(NamedTuple):
     article: str
     price: Decimal
@@ -96,10 +106,11 @@ def changed(body: bytes, **fields: Any) -> bytes:
 
 
 class TestIdentity:
+    @pytest.mark.parametrize("attempt", [1, 2, 1000])
     @pytest.mark.parametrize("reply_to", [None, "limetask.reply.abc"])
-    def test_it_arrives_as_it_was_sent(self, reply_to: str | None) -> None:
+    def test_it_arrives_as_it_was_sent(self, reply_to: str | None, attempt: int) -> None:
         """Which task a message is about can be told from its headers alone."""
-        identity = replace(IDENTITY, reply_to=reply_to)
+        identity = replace(IDENTITY, reply_to=reply_to, attempt=attempt)
         assert decode_identity(replace(encode_task(identity, b""), body=b"garbage")) == identity
 
     def test_it_travels_in_plain_headers(self) -> None:
@@ -240,6 +251,9 @@ class TestResult:
             ({(1, 2): 3}, "tuple"),
             ([{b"a": 3}], "bytes"),
             ({Decimal(1): 3}, "decimal.Decimal"),
+            (Parcel({(1, 2): 3}), "tuple"),
+            ({"parcels": (Parcel({"a": {b"b": 3}}),)}, "bytes"),
+            (Labelled("a", {Decimal(1): 3}), "decimal.Decimal"),
         ],
         ids=lambda value: value if isinstance(value, str) else type(value).__name__,
     )

@@ -625,6 +625,37 @@ class TestClose:
 
         asyncio.run(run())
 
+    def test_closing_lets_idle_threads_go(self) -> None:
+        """After `close` no thread waits for another body."""
+        threads: list[threading.Thread] = []
+        outcome_of(lambda app: threads.append(threading.current_thread()))
+        threads[0].join(DEADLINE)
+        assert not threads[0].is_alive()
+
+    def test_closing_drops_what_has_not_begun(self) -> None:
+        """A body that waits for a slot when the executor is closed is not run any more."""
+        started, released = threading.Event(), threading.Event()
+        threads: list[threading.Thread] = []
+        ran: list[str] = []
+
+        def first(app: Any) -> None:
+            threads.append(threading.current_thread())
+            started.set()
+            released.wait(DEADLINE)
+            ran.append("first")
+
+        async def run() -> None:
+            executor = Executor(1, Application, LIMIT)
+            endings = [executor.run(work_of(first)), executor.run(work_of(lambda app: ran.append("second")))]
+            await asyncio.to_thread(started.wait, DEADLINE)
+            executor.close()
+            released.set()
+            await asyncio.wait(endings)
+
+        asyncio.run(run())
+        threads[0].join(DEADLINE)
+        assert ran == ["first"]
+
     @pytest.mark.parametrize("times", [1, 2])
     def test_closing_an_unused_executor_is_nothing(self, times: int) -> None:
         """An executor that never ran a body can be closed, more than once."""

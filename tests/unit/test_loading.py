@@ -159,7 +159,10 @@ def test_a_module_that_misses_another_is_told_with_its_traceback(
     assert f"/{file}" in message
 
 
-@pytest.mark.parametrize("path", ["{package}/tasks.py", "./{package}/tasks.py", "{package}/tasks", "./{package}/tasks"])
+@pytest.mark.parametrize(
+    "path",
+    ["{package}/tasks.py", "./{package}/tasks.py", "../{package}/tasks.py", "{package}/tasks", "./{package}/tasks"],
+)
 def test_a_path_is_told_to_be_a_path(make_package: MakePackage, path: str) -> None:
     """Whoever gives a file's path, as a shell completes it, is told the module's dotted name."""
     package = make_package({"__init__.py": "", "tasks.py": TASK})

@@ -120,6 +120,15 @@ def test_the_level_decides_what_is_written(capsys: pytest.CaptureFixture[str], l
     assert [line.rpartition(" ")[2] for line in lines(capsys)] == levels[levels.index(level) :]
 
 
+@pytest.mark.parametrize(("level", "written"), [("info", ["warning", "error"]), ("error", ["error"])])
+def test_alembic_is_quieter(capsys: pytest.CaptureFixture[str], level: str, written: list[str]) -> None:
+    """What Alembic says of every step that it does not take is left out; its warnings are not."""
+    configure_logging("text", level, "host.12.a")
+    for name in ("info", "warning", "error"):
+        getattr(logging.getLogger("alembic.runtime"), name)("at %s", name)
+    assert [line.rpartition(" ")[2] for line in lines(capsys)] == written
+
+
 def test_configuring_again_replaces_the_format(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever logged before, each line is written once, in the format that was asked for last."""
     configure_logging("text", "info", "host.12.a")

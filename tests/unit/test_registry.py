@@ -13,13 +13,14 @@ import pytest
 
 from limetask import Application, ArgumentsError, DeclarationError, DuplicateTaskError, TaskNameError
 from limetask.registry import (
-    MAX_TASK_NAME_BYTES,
     TaskDeclaration,
     check_task_name,
     declared_tasks,
     find_task,
     register,
 )
+
+MAX_TASK_NAME_BYTES = 234
 
 
 def plain(app: Application, number: int = 1) -> int:

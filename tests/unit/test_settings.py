@@ -11,13 +11,13 @@ import pytest
 
 from limetask import ConfigurationError, Settings, configure
 from limetask.settings import (
-    MAX_NAMESPACE_BYTES,
     current_settings,
     default_store_path,
     environment_variable,
     settings_table,
 )
 
+MAX_NAMESPACE_BYTES = 100
 VALUES: dict[str, tuple[str, Any]] = {
     "broker_url": ("amqp://user:password@host/vhost", "amqp://user:password@host/vhost"),
     "store_url": ("sqlite:////var/status.db", "sqlite:////var/status.db"),

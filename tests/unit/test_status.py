@@ -63,6 +63,13 @@ def test_success_and_failure_are_the_ends(status: Status, completed: bool) -> No
     assert replace(PENDING, status=status).is_completed() is completed
 
 
+def test_a_task_begins_with_its_first_attempt() -> None:
+    """A status that tells nothing else is of a first attempt without result, error, worker or times."""
+    status = TaskStatus("id-1", Status.PENDING)
+    told = [getattr(status, field.name) for field in dataclasses.fields(status)]
+    assert told == ["id-1", "PENDING", None, None, None, "", 1, None, None, None, None, None]
+
+
 def test_there_are_four_statuses() -> None:
     """The statuses are the four documented ones, spelt as their values."""
     assert [status.value for status in Status] == ["PENDING", "STARTED", "SUCCESS", "FAILURE"]
@@ -87,6 +94,14 @@ def test_a_status_cannot_be_changed(field: str) -> None:
     """No field of a TaskStatus can be set."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(SUCCESS, field, "other")
+
+
+def test_an_error_cannot_be_changed() -> None:
+    """What a status tells of an error is frozen as well, and has no traceback unless one is given."""
+    error = ErrorInfo("ValueError", "no")
+    assert error == ErrorInfo("ValueError", "no", "")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        error.message = "yes"  # type: ignore[misc]
 
 
 def test_a_status_takes_no_new_attributes() -> None:
