@@ -47,7 +47,7 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], max_bytes: 
 def decode_arguments(body: bytes) -> tuple[list[Any], dict[str, Any]]:
     """Return the positional and the named arguments; raises MessageRefusedError if `body` is not such."""
     try:
-        fields = _unpack(body)
+        fields = _unpack_body(body)
     except _UNPACK_ERRORS as exc:
         raise MessageRefusedError(f"the body is not valid msgpack: {exc or type(exc).__name__}") from exc
     args, kwargs = (fields.get("args"), fields.get("kwargs")) if isinstance(fields, dict) else (None, None)
@@ -61,17 +61,26 @@ def _pack(value: Any, depth: int = 0) -> bytes:
     return packed
 
 
-def _unpack(body: bytes, depth: int = 0) -> Any:
+def _unpack_body(body: bytes) -> Any:
     try:
-        return msgpack.unpackb(body, ext_hook=_UNPACK_EXTENSION[depth], raw=False, strict_map_key=False)
-    except TypeError:  # a list as the key of a map: it can only have been a tuple
-        return msgpack.unpackb(
-            body,
-            ext_hook=_UNPACK_EXTENSION[depth],
-            raw=False,
-            strict_map_key=False,
-            object_pairs_hook=lambda pairs: {_hashable(key): value for key, value in pairs},
-        )
+        return _unpack(body)
+    except TypeError:  # an unhashable key
+        return _unpack(body, tuple_keys=True)
+
+
+def _unpack(body: bytes, depth: int = 0, *, tuple_keys: bool = False) -> Any:
+    """Unpack; with `tuple_keys` also maps whose keys are lists, which can only have been tuples (it takes longer)."""
+    return msgpack.unpackb(
+        body,
+        ext_hook=(_UNPACK_EXTENSION_WITH_TUPLE_KEYS if tuple_keys else _UNPACK_EXTENSION)[depth],
+        object_pairs_hook=_dict_with_tuple_keys if tuple_keys else None,
+        raw=False,
+        strict_map_key=False,
+    )
+
+
+def _dict_with_tuple_keys(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    return {_hashable(key): value for key, value in pairs}
 
 
 def _pack_extension(depth: int, value: Any) -> msgpack.ExtType:
@@ -97,7 +106,7 @@ def _pack_extension(depth: int, value: Any) -> msgpack.ExtType:
     raise TypeError(f"a value of type {type_name(value)}")
 
 
-def _unpack_extension(depth: int, code: int, data: bytes) -> Any:
+def _unpack_extension(depth: int, tuple_keys: bool, code: int, data: bytes) -> Any:
     match code:
         case 1:
             return _datetime_from_text(data.decode())
@@ -106,16 +115,16 @@ def _unpack_extension(depth: int, code: int, data: bytes) -> Any:
         case 3:
             return time.fromisoformat(data.decode())
         case 4:
-            days, seconds, microseconds = _unpack(data, _deeper(depth))
+            days, seconds, microseconds = msgpack.unpackb(data)
             return timedelta(days, seconds, microseconds)
         case 5:
             return Decimal(data.decode())
         case 6:
             return uuid.UUID(bytes=data)
         case 7:
-            return set(map(_hashable, _unpack(data, _deeper(depth))))
+            return set(map(_hashable, _unpack(data, _deeper(depth), tuple_keys=tuple_keys)))
         case 8:
-            return frozenset(map(_hashable, _unpack(data, _deeper(depth))))
+            return frozenset(map(_hashable, _unpack(data, _deeper(depth), tuple_keys=tuple_keys)))
     raise ValueError(f"unknown extension type {code}")
 
 
@@ -123,7 +132,8 @@ def _unpack_extension(depth: int, code: int, data: bytes) -> Any:
 # a set in a set, would take the process down.
 _MAX_DEPTH = 16
 _PACK_EXTENSION = [partial(_pack_extension, depth) for depth in range(_MAX_DEPTH)]
-_UNPACK_EXTENSION = [partial(_unpack_extension, depth) for depth in range(_MAX_DEPTH)]
+_UNPACK_EXTENSION = [partial(_unpack_extension, depth, False) for depth in range(_MAX_DEPTH)]
+_UNPACK_EXTENSION_WITH_TUPLE_KEYS = [partial(_unpack_extension, depth, True) for depth in range(_MAX_DEPTH)]
 
 
 def _deeper(depth: int) -> int:

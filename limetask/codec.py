@@ -6,14 +6,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import orjson
 
 from limetask import ids
-from limetask.arguments import decode_arguments, type_name
-from limetask.errors import MessageRefusedError, ResultError
+from limetask.arguments import decode_arguments
+from limetask.errors import MessageRefusedError
 from limetask.message import Completion, Envelope, Started, TaskIdentity, TaskMessage, WorkerLost
 from limetask.status import ErrorInfo, Status
 
@@ -108,50 +107,8 @@ def _text_header(headers: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def encode_result(value: Any, max_bytes: int) -> bytes:
-    """Return a task's result as JSON.
-
-    Raises ResultError for what JSON cannot express and for more than `max_bytes`.
-    """
-    try:
-        encoded = orjson.dumps(value, default=_json_default, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError as exc:  # orjson.JSONEncodeError is one
-        raise ResultError(f"the result cannot be expressed as JSON: {_why_no_json(value, exc)}") from exc
-    if len(encoded) > max_bytes:
-        raise ResultError(
-            f"the result takes {len(encoded):,} bytes as JSON and the limit is {max_bytes:,} bytes: "
-            "return a summary, and keep the data where it belongs"
-        )
-    return encoded
-
-
-def _why_no_json(value: Any, error: TypeError) -> str:
-    cause = error.__cause__ if isinstance(error.__cause__, TypeError) else error
-    return f"a key is a value of type {type_name(_strange_key(value))}" if "Dict key must" in str(cause) else str(cause)
-
-
-def _strange_key(value: Any) -> Any:
-    """Return the first key in a result, however deep, that JSON cannot express; None if there is none."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    if isinstance(value, dict):
-        for key in value:
-            try:
-                orjson.dumps({key: None}, option=orjson.OPT_NON_STR_KEYS)
-            except TypeError:
-                return key
-    return next((key for part in parts if (key := _strange_key(part)) is not None), None)
-
-
-def _json_default(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return str(value)
-    if isinstance(value, tuple):  # a named tuple; plain ones never come here
-        return list(value)
-    raise TypeError(f"it holds a value of type {type_name(value)}")
-
-
 def encode_completion(completion: Completion, result: bytes | None = None) -> Envelope:
-    """Return the event of a task's end; `result`, if given, is its result from `encode_result`."""
+    """Return the event of a task's end; `result`, if given, is its result, encoded already."""
     return Envelope(
         body=orjson.dumps(
             {

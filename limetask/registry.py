@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def register(declaration: TaskDeclaration) -> None:
     The same function again, as after a reload of its module, replaces the older declaration.
     """
     other = _declared.get(declaration.name)
-    if other is not None and _origin(other) != _origin(declaration):
+    if other is not None and not _is_same_function(other.function, declaration.function):
         raise DuplicateTaskError(
             f"two functions are declared as task {declaration.name!r}: {other.place} and {declaration.place}. "
             "Give one of them another name: @task(name=...)"
@@ -98,8 +99,13 @@ def check_task_name(name: str) -> None:
         raise TaskNameError(f"task name {name[:40]!r}... has {length} bytes and may have {MAX_TASK_NAME_BYTES}")
 
 
-def _origin(declaration: TaskDeclaration) -> tuple[str, str]:
-    return declaration.function.__module__, declaration.function.__qualname__
+def _is_same_function(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
+    if (old.__module__, old.__qualname__) != (new.__module__, new.__qualname__):
+        return False
+    # While a module is imported for the first time, a second function of the same name in it is another one.
+    module = sys.modules.get(new.__module__)
+    is_first_import = getattr(getattr(module, "__spec__", None), "_initializing", False)
+    return not is_first_import or old.__code__ is new.__code__
 
 
 def _check_is_function(function: object) -> None:

@@ -135,9 +135,9 @@ def _parse(variable: str, text: str, parse: Callable[[str], Any]) -> Any:
 
 def _check_number(name: str, value: float) -> None:
     if not value > 0:
-        raise ConfigurationError(f"{name} must be more than 0, not {value!r}")
+        raise ConfigurationError(f"{name} (LIMETASK_{name.upper()}) must be more than 0, not {value!r}")
     if value > _LARGEST[name]:
-        raise ConfigurationError(f"{name} must be at most {_LARGEST[name]:,}, not {value!r}")
+        raise ConfigurationError(f"{name} (LIMETASK_{name.upper()}) must be at most {_LARGEST[name]:,}, not {value!r}")
 
 
 def _check_namespace(namespace: str) -> None:

@@ -12,7 +12,7 @@ from pika import exceptions as pika_errors
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
-from limetask.amqp.faults import map_error
+from limetask.amqp.faults import map_error, unreachable
 from limetask.errors import BrokerError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope
 from limetask.topology import Topology
@@ -220,7 +220,8 @@ async def open_pika_connection(parameters: Any) -> AsyncioConnection:
         raise
     if isinstance(result, AsyncioConnection):
         return result
-    raise map_error(result, parameters)
+    error = map_error(result, parameters)
+    raise unreachable(parameters, str(error)) if isinstance(error, ConnectionLostError) else error
 
 
 async def _abandon(opened: asyncio.Future[Any]) -> None:

@@ -26,7 +26,6 @@ from limetask.codec import (
     decode_worker_lost,
     encode_completion,
     encode_dead_letter,
-    encode_result,
     encode_started,
     encode_task,
     encode_worker_lost,
@@ -34,6 +33,7 @@ from limetask.codec import (
 )
 from limetask.message import Completion, Envelope, Started, TaskIdentity, WorkerLost, completion_key
 from limetask.registry import MAX_TASK_NAME_BYTES, check_task_name
+from limetask.results import encode_result
 from limetask.status import Rank
 
 LIMIT = 1024 * 1024
@@ -279,19 +279,18 @@ class TestResult:
             encode_result(value, LIMIT)
 
     @pytest.mark.parametrize("nothing", [math.nan, math.inf, -math.inf])
-    def test_what_is_no_number_arrives_as_null(self, nothing: float) -> None:
-        """JSON has no NaN and no infinity: they arrive as None."""
-        assert result_of([nothing]) == [None]
+    def test_what_is_no_number_is_refused(self, nothing: float) -> None:
+        """JSON has no NaN and no infinity, and a null in their place would not be true."""
+        for result in (nothing, [1.0, {"a": nothing}], Parcel({"weight": nothing})):
+            with pytest.raises(ResultError, match="NaN or an infinity"):
+                encode_result(result, LIMIT)
+        assert encode_result([None, 1.0], LIMIT) == b"[null,1.0]"
 
     def test_its_limit_is_exact(self) -> None:
         """A result of exactly the limit passes, one byte more is refused with the figures and advice."""
-        assert encode_result("x" * 998, 1000)
+        assert len(encode_result("x" * 998, 1000)) == 1000
         with pytest.raises(ResultError, match=r"1,001 bytes.*limit is 1,000 bytes.*summary"):
             encode_result("x" * 999, 1000)
-
-    def test_its_size_can_be_asked(self) -> None:
-        """The size of an encoded result is that of its JSON."""
-        assert len(encode_result("x" * 998, 1000)) == 1000
 
 
 class TestCompletion:

@@ -22,7 +22,7 @@ SOURCES = {
 LAYERS = [
     ["errors", "ids", "status", "topology"],
     ["message", "settings", "application", "arguments", "registry"],
-    ["codec"],
+    ["codec", "results"],
     ["amqp", "database", "store"],
     ["listener"],
     ["client"],

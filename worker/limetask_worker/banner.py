@@ -18,10 +18,12 @@ _NAME_WIDTH = 12
 
 def show_banner(settings: Settings, plan: Plan, facts: Mapping[str, Any], version: str) -> None:
     """Write what this daemon does and with what to standard error; passwords are hidden."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold green]limetask-worker {version}[/] is at work")
-    for name, value in banner_facts(settings, plan, facts).items():
-        console.print(f"  [dim]{name:<{_NAME_WIDTH}}[/]  {escape(_shown(value))}")
+    lines = [f"[bold green]limetask-worker {version}[/] is at work"]
+    lines += [
+        f"  [dim]{name:<{_NAME_WIDTH}}[/]  {escape(_shown(value))}"
+        for name, value in banner_facts(settings, plan, facts).items()
+    ]
+    Console(stderr=True, highlight=False, soft_wrap=True).print("\n".join(lines))
 
 
 def banner_facts(settings: Settings, plan: Plan, facts: Mapping[str, Any]) -> dict[str, Any]:

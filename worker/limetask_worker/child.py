@@ -32,6 +32,7 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     """
     settings = current_settings()
     tasks = load_tasks(options.packages)
+    _warn_of_packages_without_tasks(options.packages, tasks.values())
     _warn_of_time_limits(tasks.values())
     make_application = _load_factory(settings.application_factory)
     consuming = Connection(settings, f"consumer {options.worker}")
@@ -52,6 +53,13 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     await publishing.close()
     executor.close()
     return all_ended
+
+
+def _warn_of_packages_without_tasks(packages: Iterable[str], tasks: Iterable[TaskDeclaration]) -> None:
+    modules = {declaration.function.__module__ for declaration in tasks}
+    for package in packages:
+        if not any(f"{module}.".startswith(f"{package}.") for module in modules):
+            logger.warning("%s declares no task", package)
 
 
 def _warn_of_time_limits(tasks: Iterable[TaskDeclaration]) -> None:

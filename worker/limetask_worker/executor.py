@@ -9,6 +9,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import inspect
 import logging
 import threading
 import traceback
@@ -19,8 +20,9 @@ from typing import Any
 
 import orjson
 
-from limetask.codec import encode_result, valid_text
-from limetask.errors import ResultError, TaskFailure, UnknownApplicationError
+from limetask.codec import valid_text
+from limetask.errors import ConfigurationError, ResultError, TaskFailure, UnknownApplicationError
+from limetask.results import encode_result
 from limetask.status import ErrorInfo, Status
 from limetask_worker.applications import ApplicationFactory
 from limetask_worker.work import Outcome, Work
@@ -75,6 +77,7 @@ class Executor:
         with contextlib.ExitStack() as stack:
             with _unknown_is_refused():
                 application = self._make_application(work.message.identity.app)
+                _refuse_asynchronous(application)
                 if hasattr(application, "__enter__"):
                     application = stack.enter_context(application)
             result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
@@ -91,6 +94,8 @@ class Executor:
         async with contextlib.AsyncExitStack() as stack:
             with _unknown_is_refused():
                 application = await asyncio.to_thread(self._make_application, work.message.identity.app)
+                if inspect.isawaitable(application):
+                    application = await application
                 if hasattr(application, "__aenter__"):
                     application = await stack.enter_async_context(application)
                 elif hasattr(application, "__enter__"):
@@ -114,6 +119,16 @@ def _unknown_is_refused() -> Iterator[None]:
         raise _RefusedError(f"unknown application: {_message_of(exc)}") from exc
 
 
+def _refuse_asynchronous(application: Any) -> None:
+    is_asynchronous = hasattr(application, "__aenter__") and not hasattr(application, "__enter__")
+    if is_asynchronous or inspect.iscoroutine(application):
+        if inspect.iscoroutine(application):
+            application.close()
+        raise ConfigurationError(
+            "the application factory is asynchronous, and only tasks that are `async def` can use what it makes"
+        )
+
+
 class _LoopThread:
     """A thread with an asyncio loop for the bodies that are coroutines."""
 
@@ -126,8 +141,9 @@ class _LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def stop(self) -> None:
-        self._stopping = True
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        if not self._stopping:
+            self._stopping = True
+            self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

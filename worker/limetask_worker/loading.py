@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from limetask.registry import TaskDeclaration, declared_tasks
 
@@ -55,18 +56,28 @@ def _submodules(package: str) -> Iterator[str]:
     path = getattr(importlib.import_module(package), "__path__", None)
     if path is None:
         return
-    for found in pkgutil.iter_modules(path, f"{package}."):
-        if found.name.rpartition(".")[2] == "__main__":
+    found = {module.name: module.ispkg for module in pkgutil.iter_modules(path)}
+    found |= dict.fromkeys(_folders_without_init(path), True)
+    for name, is_package in sorted(found.items()):
+        if name == "__main__":
             continue  # importing it would run the program
-        yield found.name
-        if found.ispkg:
-            _import(found.name)
-            yield from _submodules(found.name)
+        yield f"{package}.{name}"
+        if is_package:
+            _import(f"{package}.{name}")
+            yield from _submodules(f"{package}.{name}")
+
+
+def _folders_without_init(path: Iterable[str]) -> Iterator[str]:
+    """Give the folders that Python can import though they have no __init__.py: their tasks count as well."""
+    for entry in path:
+        for folder in Path(entry).glob("*/"):
+            if folder.name.isidentifier() and not (folder / "__init__.py").exists() and any(folder.glob("*.py")):
+                yield folder.name
 
 
 def _not_found_message(module: str) -> str:
     if "/" in module or module.endswith(".py"):
-        dotted = module.removesuffix(".py").removeprefix("./").strip("/").replace("/", ".")
+        dotted = ".".join(part for part in module.removesuffix(".py").split("/") if part not in ("", ".", ".."))
         return f"{module!r} is a path: give the module's dotted name, {dotted!r}"
     return (
         f"there is no module {module!r} here: install its package in this environment, "
