@@ -9,9 +9,9 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from limetask.amqp import Connection, Delivery, ReplyQueue
-from limetask.codec import decode_completion
 from limetask.errors import BrokerError, MessageRefusedError
 from limetask.message import Completion
+from limetask.records import decode_completion
 from limetask.settings import Settings
 from limetask.status import TaskStatus
 from limetask.topology import Names

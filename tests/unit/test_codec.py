@@ -18,20 +18,16 @@ import pytest
 
 from limetask import ErrorInfo, MessageRefusedError, ResultError, Status, ids
 from limetask.arguments import encode_arguments
-from limetask.codec import (
+from limetask.codec import decode_identity, decode_task, encode_dead_letter, encode_task, new_message_id
+from limetask.message import Completion, Envelope, Started, TaskIdentity, WorkerLost, completion_key
+from limetask.records import (
     decode_completion,
-    decode_identity,
     decode_started,
-    decode_task,
     decode_worker_lost,
     encode_completion,
-    encode_dead_letter,
     encode_started,
-    encode_task,
     encode_worker_lost,
-    new_message_id,
 )
-from limetask.message import Completion, Envelope, Started, TaskIdentity, WorkerLost, completion_key
 from limetask.registry import MAX_TASK_NAME_BYTES, check_task_name
 from limetask.results import encode_result
 from limetask.status import Rank

@@ -20,8 +20,8 @@ import orjson
 import pytest
 
 from limetask import Application, LimetaskError, Status, TaskFailure, UnknownApplicationError
-from limetask.codec import decode_completion, encode_completion
 from limetask.message import Completion
+from limetask.records import decode_completion, encode_completion
 from limetask_worker.executor import Executor, current_work
 from limetask_worker.work import Outcome
 from tests.unit.works import join_coroutine_threads, work_of

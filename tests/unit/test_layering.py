@@ -23,6 +23,7 @@ LAYERS = [
     ["errors", "ids", "status", "topology"],
     ["message", "settings", "application", "arguments", "registry"],
     ["codec", "results"],
+    ["records"],
     ["amqp", "database", "store"],
     ["listener"],
     ["client"],

@@ -17,15 +17,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from limetask.amqp import Connection, Delivery, Subscription
-from limetask.codec import (
-    decode_completion,
-    decode_started,
-    decode_worker_lost,
-    encode_completion,
-    encode_dead_letter,
-)
+from limetask.codec import encode_dead_letter
 from limetask.errors import MessageRefusedError, StoreError
 from limetask.message import WORKER_LOST, Completion, Started, WorkerLost
+from limetask.records import decode_completion, decode_started, decode_worker_lost, encode_completion
 from limetask.settings import Settings, current_settings
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names

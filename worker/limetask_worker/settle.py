@@ -11,9 +11,10 @@ from functools import partial
 
 from limetask import ids
 from limetask.amqp import Connection, Delivery
-from limetask.codec import encode_completion, encode_dead_letter, encode_started, encode_task
+from limetask.codec import encode_dead_letter, encode_task
 from limetask.errors import BrokerError
 from limetask.message import Completion, Envelope, Started, TaskIdentity
+from limetask.records import encode_completion, encode_started
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
 from limetask_worker.logs import WORK_FIELD

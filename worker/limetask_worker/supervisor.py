@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from limetask.amqp import Connection
-from limetask.codec import encode_worker_lost
 from limetask.errors import BrokerError
 from limetask.message import WorkerLost
+from limetask.records import encode_worker_lost
 from limetask.settings import Settings
 from limetask.topology import Names
 from limetask_worker.control import ChildOptions, Control, Failed, Ready

@@ -1,0 +1,160 @@
+"""What the recorder reads: JSON to values and back. A task's end is an event as well, so other programs read it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from limetask import ids
+from limetask.codec import JSON, MAX_ATTEMPT, new_message_id, valid_text
+from limetask.errors import MessageRefusedError
+from limetask.message import Completion, Envelope, Started, WorkerLost
+from limetask.status import ErrorInfo, Status
+
+
+def encode_completion(completion: Completion, result: bytes | None = None) -> Envelope:
+    """Return the event of a task's end; `result`, if given, is its result, encoded already."""
+    return Envelope(
+        body=orjson.dumps(
+            {
+                "id": completion.id,
+                "task_id": completion.task_id,
+                "task_name": completion.task_name,
+                "app": completion.app,
+                "status": completion.status,
+                "result": completion.result if result is None else orjson.Fragment(result),
+                "error": _error_fields(completion.error),
+                "attempt": completion.attempt,
+                "sent_at": completion.sent_at,
+                "started_at": completion.started_at,
+                "finished_at": completion.finished_at,
+                "worker": completion.worker,
+            }
+        ),
+        content_type=JSON,
+        message_id=new_message_id(),
+        kind="completion",
+    )
+
+
+def decode_completion(body: bytes) -> Completion:
+    """Return the end that an event tells of; raises MessageRefusedError for anything else."""
+    with _Refusing("completion"):
+        fields = orjson.loads(body)
+        return Completion(
+            id=_text(fields["id"]),
+            task_id=_own_task_id(fields),
+            task_name=_text(fields["task_name"]),
+            app=fields["app"],
+            status=_terminal(fields["status"]),
+            result=fields["result"],
+            error=_error(fields["error"]),
+            attempt=_attempt(fields["attempt"]),
+            worker=None if fields["worker"] is None else _text(fields["worker"]),
+            sent_at=_moment(fields["sent_at"]),
+            started_at=None if fields["started_at"] is None else _moment(fields["started_at"]),
+            finished_at=_moment(fields["finished_at"]),
+        )
+
+
+def encode_started(records: Sequence[Started]) -> Envelope:
+    """Return one message that tells of all these tasks' starts."""
+    return Envelope(body=orjson.dumps(records), content_type=JSON, message_id=new_message_id(), kind="started")
+
+
+def decode_started(body: bytes) -> list[Started]:
+    """Return the starts in a message; raises MessageRefusedError for anything else."""
+    with _Refusing("started"):
+        return [_started(fields) for fields in orjson.loads(body)]
+
+
+def _started(fields: dict[str, Any]) -> Started:
+    if not isinstance(fields["acks_late"], bool):
+        raise TypeError(f"acks_late is {fields['acks_late']!r}")
+    return Started(
+        task_id=_own_task_id(fields),
+        task_name=_text(fields["task_name"]),
+        app=fields["app"],
+        attempt=_attempt(fields["attempt"]),
+        worker=_text(fields["worker"]),
+        acks_late=fields["acks_late"],
+        sent_at=_moment(fields["sent_at"]),
+        started_at=_moment(fields["started_at"]),
+    )
+
+
+def encode_worker_lost(lost: WorkerLost) -> Envelope:
+    """Return the message by which a supervisor tells of a dead worker process."""
+    return Envelope(body=orjson.dumps(lost), content_type=JSON, message_id=new_message_id(), kind="worker-lost")
+
+
+def decode_worker_lost(body: bytes) -> WorkerLost:
+    """Return which worker process was lost; raises MessageRefusedError for anything else."""
+    with _Refusing("worker-lost"):
+        fields = orjson.loads(body)
+        return WorkerLost(_text(fields["worker"]), _text(fields["reason"]), _moment(fields["lost_at"]))
+
+
+def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:
+    if error is None:
+        return None
+    return {name: valid_text(getattr(error, name)) for name in ("type", "message", "traceback")}
+
+
+def _error(fields: Any) -> ErrorInfo | None:
+    if fields is None:
+        return None
+    return ErrorInfo(**{name: _text(value) for name, value in fields.items()})
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _attempt(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= MAX_ATTEMPT:
+        raise ValueError(f"{value!r} is no attempt")
+    return value
+
+
+def _own_task_id(fields: Mapping[str, Any]) -> str:
+    task_id, app = fields["task_id"], fields["app"]
+    if not isinstance(task_id, str) or not isinstance(app, str) or not ids.belongs_to(task_id, app):
+        raise ValueError(f"task id {task_id!r} was not made for application {app!r}")
+    return task_id
+
+
+def _terminal(name: str) -> Status:
+    status = Status(name)
+    if status not in (Status.SUCCESS, Status.FAILURE):
+        raise ValueError(f"{name!r} is not the end of a task")
+    return status
+
+
+def _moment(text: Any) -> datetime:
+    moment = datetime.fromisoformat(_text(text))
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return moment.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusing:
+    """Turns whatever a malformed record raises into one MessageRefusedError."""
+
+    kind: str
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, KeyError):
+            raise MessageRefusedError(f"not a {self.kind} record: it has no field {error}") from error
+        if isinstance(error, ValueError | TypeError | AttributeError | OverflowError):
+            raise MessageRefusedError(f"not a {self.kind} record: {error}") from error
