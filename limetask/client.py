@@ -31,6 +31,7 @@ from limetask.errors import (
 from limetask.message import Envelope, TaskIdentity
 from limetask.registry import TaskDeclaration, check_task_name, find_task
 from limetask.settings import Settings, current_settings
+from limetask.signing import Signer
 from limetask.status import Status, TaskStatus
 from limetask.topology import Names
 
@@ -104,6 +105,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._names = Names(settings.namespace)
+        self._signer = Signer.of(settings)
         self._reply_key = self._names.reply_key(secrets.token_hex(8))
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -199,24 +201,33 @@ class Client:
         identity = TaskIdentity(task_id, name, app, attempt=1, reply_to=self._reply_key)
         queue = self._names.task_queue(declaration.qos if declaration else "default")
         status = replace(_pending(task_id, app), task_name=name)
-        return _PreparedTask(queue, encode_task(identity, body), status)
+        return _PreparedTask(queue, identity, body, self._signer, encode_task(identity, body, self._signer), status)
 
     async def _publish(self, prepared: _PreparedTask) -> None:
+        """Publish until the broker confirms, within the deadline; what may be there already is flagged as repeated."""
         connection = self._open_publisher()
-        task_id = prepared.status.id
         deadline = asyncio.get_running_loop().time() + self.settings.send_timeout
-        await connection.ready(self.settings.send_timeout)
+        may_be_there = False
+        while True:
+            await self._ready(connection, deadline, prepared, may_be_there=may_be_there)
+            envelope = prepared.repeated if may_be_there else prepared.envelope
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await connection.publish(self._names.tasks_exchange, prepared.queue, envelope)
+            except ConnectionLostError:
+                may_be_there = True
+            except TimeoutError as exc:
+                raise _outcome_unknown(prepared, "the broker did not confirm in time (is it blocked?)") from exc
+
+    async def _ready(
+        self, connection: Connection, deadline: float, prepared: _PreparedTask, *, may_be_there: bool
+    ) -> None:
         try:
-            async with asyncio.timeout_at(deadline):
-                await connection.publish(self._names.tasks_exchange, prepared.queue, prepared.envelope)
-        except ConnectionLostError as exc:
-            raise SendOutcomeUnknownError(f"{exc}; task {task_id} may have been queued or not", task_id) from exc
-        except TimeoutError as exc:
-            raise SendOutcomeUnknownError(
-                f"the broker did not confirm task {task_id} within {self.settings.send_timeout:g} s (is it blocked by "
-                "an alarm?); it may have been queued or not",
-                task_id,
-            ) from exc
+            await connection.ready(max(0.0, deadline - asyncio.get_running_loop().time()))
+        except BrokerError as exc:
+            if may_be_there:
+                raise _outcome_unknown(prepared, str(exc)) from exc
+            raise
 
     async def _publish_batch(self, batch: Sequence[_PreparedTask]) -> list[BaseException | None]:
         return await asyncio.gather(*map(self._publish, batch), return_exceptions=True)
@@ -268,8 +279,16 @@ class Client:
 @dataclass(frozen=True, slots=True)
 class _PreparedTask:
     queue: str
+    identity: TaskIdentity
+    body: bytes
+    signer: Signer
     envelope: Envelope
     status: TaskStatus
+
+    @property
+    def repeated(self) -> Envelope:
+        """The same task, for a queue where it may be already."""
+        return encode_task(self.identity, self.body, self.signer, repeated=True)
 
 
 class _DefaultReader:
@@ -362,6 +381,11 @@ def _wait_timeout(status: TaskStatus, timeout: float) -> WaitTimeoutError:
     return WaitTimeoutError(
         f"task {status.id} is {status.status} after {timeout:g} s of waiting; it goes on: wait again or ask later"
     )
+
+
+def _outcome_unknown(prepared: _PreparedTask, reason: str) -> SendOutcomeUnknownError:
+    task_id = prepared.status.id
+    return SendOutcomeUnknownError(f"{reason}; task {task_id} may have been queued or not", task_id)
 
 
 def _partly_sent(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from limetask.status import ErrorInfo, Rank, Status
@@ -57,6 +58,37 @@ class Started:
     acks_late: bool
     sent_at: datetime
     started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A start that needs the recorder's word first: the message has been delivered before, or sent twice.
+
+    `may_run_again` is true for a late-ack task whose former worker has lost it.
+    """
+
+    start: Started
+    may_run_again: bool
+    reply_to: str
+
+
+class Decision(StrEnum):
+    """The recorder's word: it alone sees all starts and ends, in one order."""
+
+    RUN = "run"
+    STARTED_ELSEWHERE = "started elsewhere"
+    ENDED = "ended"
+    BEGUN_TOO_OFTEN = "begun too often"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer to a claim. `begun` is how often the body of this attempt has begun, this time included."""
+
+    task_id: str
+    attempt: int
+    decision: Decision
+    begun: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import orjson
 from limetask import ids
 from limetask.codec import JSON, MAX_ATTEMPT, new_message_id, valid_text
 from limetask.errors import MessageRefusedError
-from limetask.message import Completion, Envelope, Started, WorkerLost
+from limetask.message import Claim, Completion, Decision, Envelope, Started, Verdict, WorkerLost
 from limetask.status import ErrorInfo, Status
 
 
@@ -73,18 +73,41 @@ def decode_started(body: bytes) -> list[Started]:
 
 
 def _started(fields: dict[str, Any]) -> Started:
-    if not isinstance(fields["acks_late"], bool):
-        raise TypeError(f"acks_late is {fields['acks_late']!r}")
     return Started(
         task_id=_own_task_id(fields),
         task_name=_text(fields["task_name"]),
         app=fields["app"],
         attempt=_attempt(fields["attempt"]),
         worker=_text(fields["worker"]),
-        acks_late=fields["acks_late"],
+        acks_late=_truth(fields["acks_late"]),
         sent_at=_moment(fields["sent_at"]),
         started_at=_moment(fields["started_at"]),
     )
+
+
+def encode_claim(claim: Claim) -> Envelope:
+    """Return the message by which a worker asks whether it may run a task."""
+    return Envelope(body=orjson.dumps(claim), content_type=JSON, message_id=new_message_id(), kind="claim")
+
+
+def decode_claim(body: bytes) -> Claim:
+    """Return the claim in a message; raises MessageRefusedError for anything else."""
+    with _Refusing("claim"):
+        fields = orjson.loads(body)
+        return Claim(_started(fields["start"]), _truth(fields["may_run_again"]), _text(fields["reply_to"]))
+
+
+def encode_verdict(verdict: Verdict) -> Envelope:
+    """Return the recorder's answer to a claim."""
+    return Envelope(body=orjson.dumps(verdict), content_type=JSON, message_id=new_message_id(), kind="verdict")
+
+
+def decode_verdict(body: bytes) -> Verdict:
+    """Return the verdict in a message; raises MessageRefusedError for anything else."""
+    with _Refusing("verdict"):
+        fields = orjson.loads(body)
+        decision = Decision(fields["decision"])
+        return Verdict(_text(fields["task_id"]), _attempt(fields["attempt"]), decision, int(fields["begun"]))
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:
@@ -114,6 +137,12 @@ def _error(fields: Any) -> ErrorInfo | None:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
     return value
 
 

@@ -77,6 +77,7 @@ task_status = Table(
     Column("error", Text),
     Column("worker", Text),
     Column("acks_late", Boolean),
+    Column("begun", Integer, nullable=False, server_default="1"),
     Column("sent_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),

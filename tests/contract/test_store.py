@@ -29,7 +29,7 @@ from limetask import database, ids
 from limetask import store as store_module
 from limetask.database import parse_store_url
 from limetask.errors import StoreError, StoreTooNewError, StoreUrlError
-from limetask.message import Completion, Started
+from limetask.message import Claim, Completion, Decision, Started, Verdict
 from limetask.status import ErrorInfo, Rank, Status, TaskStatus
 from limetask.store import Store, metadata
 from limetask_worker import schema
@@ -97,17 +97,8 @@ def status_of(record: Record) -> TaskStatus:
 
 
 def winner(records: Sequence[Record]) -> Record:
-    """The merge rule once more, as simply as it can be said."""
-    best = records[0]
-    for record in records[1:]:
-        if position(record) > position(best) or (
-            position(record) == position(best)
-            and isinstance(record, Started)
-            and isinstance(best, Started)
-            and record.started_at > best.started_at
-        ):
-            best = record
-    return best
+    """The record that the row shows in the end: the most advanced one, the first of equals."""
+    return max(records, key=position)
 
 
 def position(record: Record) -> tuple[int, Rank]:
@@ -306,6 +297,66 @@ def test_a_repeated_record_changes_nothing(store: Store, writer: StoreWriter) ->
     for _ in range(3):
         writer.merge([record, record])
     assert store.read(record.task_id, "shop") == status_of(record)
+
+
+# Claiming
+
+
+def claim_of(start: Started, *, may_run_again: bool) -> Claim:
+    return Claim(start, may_run_again, "limetask.reply.abc")
+
+
+def test_whoever_claims_first_runs_an_early_task(store: Store, writer: StoreWriter) -> None:
+    """Of two workers that hold the same early task the first may run it, however often they ask."""
+    task_id = new_id()
+    first, second = (claim_of(started(task_id, worker=worker), may_run_again=False) for worker in ("a", "b"))
+    for claim, decision in [(first, Decision.RUN), (second, Decision.STARTED_ELSEWHERE)] * 2:
+        assert writer.claim(claim, max_begun=5) == Verdict(task_id, 1, decision, 1)
+    stored = store.read(task_id, "shop")
+    assert stored is not None
+    assert (stored.status, stored.worker) == (Status.STARTED, "a")
+
+
+def test_a_recorded_start_wins_over_a_later_claim(writer: StoreWriter) -> None:
+    """A start that was only recorded counts as much as a claim, for the worker that recorded it and against others."""
+    own = started(new_id(), worker="a")
+    writer.merge([own])
+    assert writer.claim(claim_of(own, may_run_again=False), max_begun=5).decision is Decision.RUN
+    other = claim_of(replace(own, worker="b"), may_run_again=False)
+    assert writer.claim(other, max_begun=5).decision is Decision.STARTED_ELSEWHERE
+
+
+def test_a_late_task_may_begin_only_so_often(store: Store, writer: StoreWriter) -> None:
+    """Each claim of a late task that was lost counts as a begin; to ask twice counts once."""
+    task_id = new_id()
+    starts = [
+        started(task_id, worker=f"worker {number}", acks_late=True, started_at=STARTED + timedelta(seconds=number))
+        for number in range(4)
+    ]
+    for number, start in enumerate(starts[:3], 1):
+        for _ in range(2):
+            verdict = writer.claim(claim_of(start, may_run_again=True), max_begun=3)
+            assert verdict == Verdict(task_id, 1, Decision.RUN, number)
+    verdict = writer.claim(claim_of(starts[3], may_run_again=True), max_begun=3)
+    assert verdict == Verdict(task_id, 1, Decision.BEGUN_TOO_OFTEN, 3)
+    stored = store.read(task_id, "shop")
+    assert stored is not None
+    assert stored.worker == "worker 2"
+
+
+@pytest.mark.parametrize("end", [ended, failed])
+def test_an_ended_attempt_does_not_run_again(store: Store, writer: StoreWriter, end: Any) -> None:
+    """What has ended is not run again; the next attempt is, and counts anew."""
+    task_id = new_id()
+    writer.merge([end(task_id)])
+    again = started(task_id, acks_late=True, worker="b")
+    assert writer.claim(claim_of(again, may_run_again=True), max_begun=5).decision is Decision.ENDED
+    next_attempt = replace(again, attempt=2)
+    assert writer.claim(claim_of(next_attempt, may_run_again=True), max_begun=5).decision is Decision.RUN
+    assert writer.claim(claim_of(again, may_run_again=True), max_begun=5).decision is Decision.ENDED
+    stored = store.read(task_id, "shop")
+    assert stored is not None
+    assert (stored.status, stored.attempt, stored.result, stored.finished_at) == (Status.STARTED, 2, None, None)
 
 
 def test_an_end_keeps_the_way_of_acking_that_its_start_told(migrated_url: str, writer: StoreWriter) -> None:

@@ -11,8 +11,10 @@ from limetask.amqp import Connection
 from limetask.errors import BrokerError, ConfigurationError
 from limetask.registry import TaskDeclaration
 from limetask.settings import current_settings
+from limetask.signing import Signer
 from limetask.topology import Names
 from limetask_worker.applications import ApplicationFactory, load_application_factory
+from limetask_worker.claims import Claims
 from limetask_worker.consumer import Consumer
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
@@ -38,9 +40,11 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
     names = Names(settings.namespace)
+    signer = Signer.of(settings)
     executor = Executor(options.slots, make_application, settings.max_result_bytes)
-    settler = Settler(consuming, publishing, names, options.worker)
-    consumer = Consumer(consuming, names, options.queues, options.slots, settler, executor)
+    settler = Settler(consuming, publishing, names, signer, options.worker)
+    claims = Claims(publishing, names)
+    consumer = Consumer(consuming, names, signer, options.queues, options.slots, settler, executor, claims)
 
     if await unless_stopped(_connect(publishing, consuming), stop):
         # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.
@@ -89,7 +93,7 @@ async def _finish(consumer: Consumer, settler: Settler, grace: float) -> bool:
         async with asyncio.timeout(grace):
             await consumer.ended()
     except TimeoutError:
-        logger.error("%d tasks were still running after %g s of grace", consumer.running, grace)
+        logger.error("%d tasks had not ended after %g s of grace", consumer.unfinished, grace)
     except BrokerError as exc:
         logger.warning("stopping without the broker: %s", exc)
     try:
@@ -98,7 +102,7 @@ async def _finish(consumer: Consumer, settler: Settler, grace: float) -> bool:
     except TimeoutError:
         logger.error("the broker did not confirm everything in %g s", _SETTLE_SECONDS)
         return False
-    return consumer.running == 0
+    return consumer.unfinished == 0
 
 
 if __name__ == "__main__":

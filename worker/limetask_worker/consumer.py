@@ -12,10 +12,12 @@ from functools import partial
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.codec import decode_identity, decode_task
 from limetask.errors import MessageRefusedError
-from limetask.message import TaskIdentity
+from limetask.message import Decision, TaskIdentity, Verdict
 from limetask.registry import TaskDeclaration, declared_tasks, find_task
+from limetask.signing import Signer
 from limetask.status import Status
 from limetask.topology import Names, QoS
+from limetask_worker.claims import Claims
 from limetask_worker.executor import Executor
 from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
 from limetask_worker.settle import Settler
@@ -30,28 +32,34 @@ class Consumer:
     """Starts as many tasks as there are free slots, the most urgent queue first.
 
     A task occupies its slot from the moment its start is published until its body has ended. What waits here for a
-    slot is not acked, and goes back to its queue on `stop`.
+    slot is not acked, and goes back to its queue on `stop`. What was delivered before, or perhaps sent twice, waits
+    for the recorder's word first, and then comes before all others.
     """
 
     def __init__(
         self,
         connection: Connection,
         names: Names,
+        signer: Signer,
         queues: Sequence[QoS],
         slots: int,
         settler: Settler,
         executor: Executor,
+        claims: Claims,
     ) -> None:
         self._connection = connection
         self._names = names
+        self._signer = signer
         self._settler = settler
         self._executor = executor
+        self._claims = claims
         self._slots = slots
-        self._free_slots = slots
         self._waiting: dict[QoS, deque[Work]] = {qos: deque() for qos in queues}
+        self._claiming: dict[tuple[str, int], Work] = {}
+        self._granted: deque[Work] = deque()
+        self._running: dict[tuple[str, int], Work] = {}
         self._start_scheduled = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._changed = asyncio.Event()
 
     async def start(self) -> None:
         """Consume, now and after every reconnect."""
@@ -67,22 +75,24 @@ class Consumer:
                 self._connection.give_back(waiting.popleft().delivery)
 
     async def ended(self) -> None:
-        """Return when no task occupies a slot."""
-        await self._idle.wait()
+        """Return when no task runs, or may run because the recorder has said so or is about to."""
+        while self.unfinished:
+            self._changed.clear()
+            await self._changed.wait()
 
     @property
-    def running(self) -> int:
-        """How many tasks occupy a slot."""
-        return self._slots - self._free_slots
+    def unfinished(self) -> int:
+        """How many tasks have begun, or are recorded as begun here."""
+        return len(self._running) + len(self._granted) + len(self._claiming)
 
     def _admit(self, qos: QoS, delivery: Delivery) -> None:
         identity: TaskIdentity | None = None
         try:
-            identity = decode_identity(delivery.envelope)
+            identity = decode_identity(delivery.envelope, self._signer)
             declaration = find_task(identity.task_name)
             if declaration is None:
                 self._settler.refused(delivery, identity, _unknown_task(identity.task_name), "UnknownTaskError")
-            elif declaration.qos != qos and not _was_moved(delivery):
+            elif declaration.qos != qos and not _has_header(delivery, "moved"):
                 self._settler.moved(delivery, identity, self._names.task_queue(declaration.qos))
             else:
                 self._accept(qos, delivery, identity, declaration)
@@ -90,8 +100,49 @@ class Consumer:
             self._settler.refused(delivery, identity, str(exc), type(exc).__name__)
 
     def _accept(self, qos: QoS, delivery: Delivery, identity: TaskIdentity, declaration: TaskDeclaration) -> None:
-        self._waiting[qos].append(Work(delivery, decode_task(identity, delivery.envelope), declaration))
-        self._schedule_start()
+        work = Work(delivery, decode_task(identity, delivery.envelope), declaration)
+        known_here = self._running.get(work.key) or self._claiming.get(work.key)
+        if known_here is not None:
+            self._adopt(known_here, work)
+        elif delivery.redelivered or _has_header(delivery, "repeated"):
+            self._claim(work)
+        else:
+            self._waiting[qos].append(work)
+            self._schedule_start()
+
+    def _adopt(self, known: Work, again: Work) -> None:
+        """Take a delivery that comes again, after a lost connection, for the one that it repeats."""
+        if known.is_acked:
+            self._settler.dropped(again, "it runs here")
+        elif self._connection.holds(known.delivery):
+            known.copies.append(again.delivery)
+        else:
+            known.delivery = again.delivery
+
+    def _claim(self, work: Work) -> None:
+        self._claiming[work.key] = work
+        asking = asyncio.ensure_future(self._ask(work))
+        asking.add_done_callback(partial(self._on_verdict, work))
+
+    async def _ask(self, work: Work) -> Verdict:
+        may_run_again = work.declaration.acks_late and work.delivery.redelivered
+        return await self._claims.verdict(self._settler.start_record(work), may_run_again=may_run_again)
+
+    def _on_verdict(self, work: Work, asked: asyncio.Future[Verdict]) -> None:
+        del self._claiming[work.key]
+        verdict = asked.result()
+        match verdict.decision:
+            case Decision.RUN:
+                work.begun = verdict.begun
+                self._granted.append(work)
+                self._schedule_start()
+            case Decision.BEGUN_TOO_OFTEN:
+                self._settler.refused(
+                    work.delivery, work.message.identity, _begun_too_often(verdict), "BegunTooOftenError"
+                )
+            case _:
+                self._settler.dropped(work, verdict.decision.value)
+        self._changed.set()
 
     def _schedule_start(self) -> None:
         # Deferred to the end of this turn of the loop: what arrived or ended together starts with one message.
@@ -101,19 +152,25 @@ class Consumer:
 
     def _start_waiting(self) -> None:
         self._start_scheduled = False
+        for work in self._take(self._granted):
+            self._settler.granted(work)
+            self._run(work)
         batch = [work for waiting in self._waiting.values() for work in self._take(waiting)]
         if batch:
-            self._settler.started(batch, self._run, self._release)
+            self._settler.started(batch, self._run, self._doubt)
 
     def _take(self, waiting: deque[Work]) -> list[Work]:
         taken: list[Work] = []
-        while waiting and self._free_slots:
+        while waiting and len(self._running) < self._slots:
             work = waiting.popleft()
-            if self._connection.holds(work.delivery):  # else the broker delivers it again
+            if self._connection.holds(work.delivery) or _is_recorded_here(work):  # else it is delivered again
                 taken.append(work)
-                self._free_slots -= 1
-                self._idle.clear()
+                self._running[work.key] = work
         return taken
+
+    def _doubt(self, work: Work) -> None:
+        self._release(work)
+        self._claim(work)
 
     def _run(self, work: Work) -> None:
         self._executor.run(work).add_done_callback(partial(self._on_ended, work))
@@ -127,11 +184,15 @@ class Consumer:
             self._settler.ended(work, outcome)
         self._release(work)
 
-    def _release(self, _work: Work) -> None:
-        self._free_slots += 1
-        if self._free_slots == self._slots:
-            self._idle.set()
+    def _release(self, work: Work) -> None:
+        self._running.pop(work.key, None)
+        self._changed.set()
         self._schedule_start()
+
+
+def _is_recorded_here(work: Work) -> bool:
+    """Return True for an early task that nobody else may run any more: the recorder gave it to this worker."""
+    return work.begun is not None and not work.declaration.acks_late
 
 
 def _unknown_task(name: str) -> str:
@@ -140,8 +201,12 @@ def _unknown_task(name: str) -> str:
     return f"unknown task: this worker has no task {name!r}; {hint}"
 
 
-def _was_moved(delivery: Delivery) -> bool:
-    return "moved" in (delivery.envelope.headers or {})
+def _begun_too_often(verdict: Verdict) -> str:
+    return f"its worker was lost {verdict.begun} times while it ran, so it is not run again (LIMETASK_MAX_DELIVERIES)"
+
+
+def _has_header(delivery: Delivery, name: str) -> bool:
+    return name in (delivery.envelope.headers or {})
 
 
 def _log_end(work: Work, outcome: Outcome) -> None:

@@ -10,17 +10,24 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import TypeVar
 
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.codec import encode_dead_letter
 from limetask.errors import MessageRefusedError, StoreError
-from limetask.message import WORKER_LOST, Completion, Started, WorkerLost
-from limetask.records import decode_completion, decode_started, decode_worker_lost, encode_completion
+from limetask.message import WORKER_LOST, Claim, Completion, Started, WorkerLost
+from limetask.records import (
+    decode_claim,
+    decode_completion,
+    decode_started,
+    decode_worker_lost,
+    encode_completion,
+    encode_verdict,
+)
 from limetask.settings import Settings, current_settings
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
@@ -45,15 +52,6 @@ _PRUNE_PAUSE_SECONDS = 0.2
 # On a stop: the ends that the task processes published last are on their way here.
 _QUIET_SECONDS = 0.2
 _DRAIN_SECONDS = 5.0
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What one run of deliveries says."""
-
-    records: list[tuple[Record, Delivery]] = field(default_factory=list)
-    losses: list[WorkerLost] = field(default_factory=list)
-    refused: list[tuple[Delivery, str]] = field(default_factory=list)
 
 
 class Recorder:
@@ -128,27 +126,57 @@ class Recorder:
             await self._record(deliveries)
 
     async def _record(self, deliveries: Sequence[Delivery]) -> None:
-        """Write a run of deliveries, act on what they say, and only then ack them."""
-        batch = _decode(deliveries)
-        await self._write(batch)
-        for lost in batch.losses:
-            await self._fail_tasks_of(lost)
-        for delivery, reason in batch.refused:
-            await self._set_aside(delivery, reason)
+        """Act on a run of deliveries in their order, and only then ack them.
+
+        Starts and ends that follow one another are one transaction.
+        """
+        for kind, group in groupby(deliveries, key=_group_of):
+            match kind:
+                case "records":
+                    await self._write(list(group))
+                case "claim":
+                    await self._each(group, decode_claim, self._answer)
+                case "worker-lost":
+                    await self._each(group, decode_worker_lost, self._fail_tasks_of)
+                case _:
+                    for delivery in group:
+                        await self._set_aside(delivery, f"a record of unknown kind {delivery.envelope.kind!r}")
         self._consuming.ack(deliveries[-1], multiple=True)
 
-    async def _write(self, batch: _Batch) -> None:
-        try:
-            await self._merge([record for record, _ in batch.records])
-        except RecordRejectedError:
-            await self._write_one_by_one(batch)
+    async def _each(
+        self, group: Iterable[Delivery], decode: Callable[[bytes], T], act: Callable[[T], Awaitable[None]]
+    ) -> None:
+        for delivery in group:
+            try:
+                await act(decode(delivery.envelope.body))
+            except (MessageRefusedError, RecordRejectedError) as exc:
+                await self._set_aside(delivery, str(exc))
 
-    async def _write_one_by_one(self, batch: _Batch) -> None:
-        for record, delivery in batch.records:
+    async def _write(self, deliveries: Sequence[Delivery]) -> None:
+        records: list[tuple[Record, Delivery]] = []
+        for delivery in deliveries:
+            try:
+                records += [(record, delivery) for record in _decode(delivery)]
+            except MessageRefusedError as exc:
+                await self._set_aside(delivery, str(exc))
+        try:
+            await self._merge([record for record, _ in records])
+        except RecordRejectedError:
+            await self._write_one_by_one(records)
+
+    async def _write_one_by_one(self, records: Iterable[tuple[Record, Delivery]]) -> None:
+        for record, delivery in records:
             try:
                 await self._merge([record])
             except RecordRejectedError as exc:
-                batch.refused.append((delivery, str(exc)))
+                await self._set_aside(delivery, str(exc))
+
+    async def _answer(self, claim: Claim) -> None:
+        """Decide whether a worker may run a task, and tell it. It asks again if the answer is lost."""
+        verdict = await self._in_store(lambda: self._open_writer().claim(claim, self._settings.max_deliveries))
+        if self._names.is_reply_key(claim.reply_to):
+            sent = self._publishing.publish(self._names.events_exchange, claim.reply_to, encode_verdict(verdict))
+            sent.add_done_callback(_note_failure)
 
     async def _merge(self, records: Sequence[Record]) -> None:
         if records:
@@ -203,27 +231,20 @@ class Recorder:
         return self._writer
 
 
-def _decode(deliveries: Sequence[Delivery]) -> _Batch:
-    batch = _Batch()
-    for delivery in deliveries:
-        try:
-            _decode_into(batch, delivery)
-        except MessageRefusedError as exc:
-            batch.refused.append((delivery, str(exc)))
-    return batch
+def _group_of(delivery: Delivery) -> str | None:
+    kind = delivery.envelope.kind
+    return "records" if kind in ("started", "completion") else kind
 
 
-def _decode_into(batch: _Batch, delivery: Delivery) -> None:
-    envelope = delivery.envelope
-    match envelope.kind:
-        case "completion":
-            batch.records.append((decode_completion(envelope.body), delivery))
-        case "started":
-            batch.records.extend((started, delivery) for started in decode_started(envelope.body))
-        case "worker-lost":
-            batch.losses.append(decode_worker_lost(envelope.body))
-        case other:
-            raise MessageRefusedError(f"a record of unknown kind {other!r}")
+def _decode(delivery: Delivery) -> Sequence[Record]:
+    if delivery.envelope.kind == "started":
+        return decode_started(delivery.envelope.body)
+    return [decode_completion(delivery.envelope.body)]
+
+
+def _note_failure(sent: asyncio.Future[None]) -> None:
+    if sent.exception() is not None:
+        logger.debug("an answer did not arrive: %s", sent.exception())
 
 
 def _presumed_end(started: Started, lost: WorkerLost) -> Completion:

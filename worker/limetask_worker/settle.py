@@ -15,6 +15,7 @@ from limetask.codec import encode_dead_letter, encode_task
 from limetask.errors import BrokerError
 from limetask.message import Completion, Envelope, Started, TaskIdentity
 from limetask.records import encode_completion, encode_started
+from limetask.signing import Signer
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
 from limetask_worker.logs import WORK_FIELD
@@ -30,25 +31,44 @@ class Settler:
     Everything is kept and published again until the broker confirms it.
     """
 
-    def __init__(self, consuming: Connection, publishing: Connection, names: Names, worker: str) -> None:
+    def __init__(
+        self, consuming: Connection, publishing: Connection, names: Names, signer: Signer, worker: str
+    ) -> None:
         self._consuming = consuming
         self._publishing = publishing
         self._names = names
+        self._signer = signer
         self._worker = worker
         self._unsettled: set[asyncio.Future[None]] = set()
 
-    def started(self, batch: Sequence[Work], proceed: Callable[[Work], None], give_up: Callable[[Work], None]) -> None:
+    def started(self, batch: Sequence[Work], proceed: Callable[[Work], None], doubt: Callable[[Work], None]) -> None:
         """Record that these tasks start: one message for all.
 
-        When it is confirmed, early deliveries are acked and `proceed`. Late ones proceed at once. `give_up` gets the
-        early ones whose connection was lost meanwhile: the broker delivers them again.
+        When it is confirmed, early deliveries are acked and `proceed`. Late ones proceed at once. `doubt` gets the
+        early ones whose connection was lost meanwhile: the broker delivers them again, perhaps elsewhere.
         """
-        envelope = encode_started([self._started_record(work) for work in batch])
+        envelope = encode_started([self.start_record(work) for work in batch])
         early = [work for work in batch if not work.declaration.acks_late]
         for work in batch:
             if work.declaration.acks_late:
                 proceed(work)
-        self._publish("", self._names.results_queue, envelope, partial(self._ack_early, early, proceed, give_up))
+        self._publish("", self._names.results_queue, envelope, partial(self._ack_early, early, proceed, doubt))
+
+    def start_record(self, work: Work) -> Started:
+        """Return the record of a task's start; asked for again, the same."""
+        identity = work.message.identity
+        if work.started_at is None:
+            work.started_at = datetime.now(UTC)
+        return Started(
+            task_id=identity.task_id,
+            task_name=identity.task_name,
+            app=identity.app,
+            attempt=identity.attempt,
+            worker=self._worker,
+            acks_late=work.declaration.acks_late,
+            sent_at=ids.sent_at(identity.task_id),
+            started_at=work.started_at,
+        )
 
     def ended(self, work: Work, outcome: Outcome) -> None:
         """Publish a task's end; a late delivery is acked when it is confirmed."""
@@ -75,22 +95,31 @@ class Settler:
     def moved(self, delivery: Delivery, identity: TaskIdentity, queue: str) -> None:
         """Put a task into the queue that its declaration asks for."""
         logger.info("moved task %s (%s) to %s", identity.task_id, identity.task_name, queue)
-        self._start(self._move(delivery, encode_task(identity, delivery.envelope.body, moved=True), queue))
+        envelope = encode_task(identity, delivery.envelope.body, self._signer, moved=True)
+        self._start(self._move(delivery, envelope, queue))
+
+    def dropped(self, work: Work, reason: str) -> None:
+        """Ack a message whose task has been run, or is being run, by another delivery of it."""
+        logger.info("dropped a repeated message: %s", reason, extra={WORK_FIELD: work})
+        self._ack(work)
+
+    def granted(self, work: Work) -> None:
+        """Ack an early task whose start the recorder has recorded for this worker."""
+        if not work.declaration.acks_late:
+            self._ack(work)
 
     async def settled(self) -> None:
         """Return when everything is confirmed and acked."""
         while self._unsettled:
             await asyncio.wait(self._unsettled)
 
-    def _ack_early(
-        self, early: Sequence[Work], proceed: Callable[[Work], None], give_up: Callable[[Work], None]
-    ) -> None:
+    def _ack_early(self, early: Sequence[Work], proceed: Callable[[Work], None], doubt: Callable[[Work], None]) -> None:
         for work in early:
             if self._consuming.holds(work.delivery):
-                self._consuming.ack(work.delivery)
+                self._ack(work)
                 proceed(work)
             else:
-                give_up(work)
+                doubt(work)
 
     def _publish(
         self,
@@ -154,20 +183,6 @@ class Settler:
             self._names.events_exchange, completion.routing_key, encode_completion(completion)
         )
 
-    def _started_record(self, work: Work) -> Started:
-        identity = work.message.identity
-        work.started_at = datetime.now(UTC)
-        return Started(
-            task_id=identity.task_id,
-            task_name=identity.task_name,
-            app=identity.app,
-            attempt=identity.attempt,
-            worker=self._worker,
-            acks_late=work.declaration.acks_late,
-            sent_at=ids.sent_at(identity.task_id),
-            started_at=work.started_at,
-        )
-
     def _completion(self, work: Work, outcome: Outcome) -> Completion:
         identity = work.message.identity
         return Completion(
@@ -187,7 +202,12 @@ class Settler:
 
     def _ack_late(self, work: Work) -> None:
         if work.declaration.acks_late:
-            self._consuming.ack(work.delivery)
+            self._ack(work)
+
+    def _ack(self, work: Work) -> None:
+        work.is_acked = True
+        for delivery in (work.delivery, *work.copies):
+            self._consuming.ack(delivery)
 
     def _start(self, settling: Coroutine[None, None, None]) -> None:
         self._track(asyncio.get_running_loop().create_task(self._run(settling)))

@@ -7,22 +7,22 @@ and the row is the same in the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
-from sqlalchemy import URL, Row, and_, bindparam, delete, false, func, or_, select, tuple_
+from sqlalchemy import URL, ColumnElement, Row, RowMapping, bindparam, case, delete, false, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from limetask import ids
 from limetask.database import open_engine, parse_store_url, store_errors
 from limetask.errors import StoreError
-from limetask.message import Completion, Started
+from limetask.message import Claim, Completion, Decision, Started, Verdict
 from limetask.status import Rank, Status
 from limetask.store import is_started, task_status
 
@@ -31,6 +31,7 @@ WRITE_SECONDS = 30
 
 _columns = task_status.c
 _Values = dict[str, Any]
+Insert: TypeAlias = postgresql.Insert | sqlite.Insert
 
 
 class RecordRejectedError(StoreError):
@@ -49,7 +50,8 @@ class StoreWriter:
         self._url = parse_store_url(url)
         # FULL, since a record is acked to the broker once it is committed: a power cut must not undo the commit.
         self._engine = open_engine(self._url, answer_seconds=WRITE_SECONDS, sqlite_pragmas=("synchronous = FULL",))
-        self._upsert = _upsert(self._url.get_backend_name())
+        self._upsert = _upsert(self._url.get_backend_name(), _moves_forward)
+        self._overwrite = _upsert(self._url.get_backend_name(), None)
 
     def merge(self, records: Sequence[Started | Completion]) -> None:
         """Bring the rows of these tasks forward, in one transaction: all of them or none.
@@ -61,6 +63,20 @@ class StoreWriter:
             return
         with _write_errors(self._url), self._engine.begin() as connection:
             connection.execute(self._upsert, rows)
+
+    def claim(self, claim: Claim, max_begun: int) -> Verdict:
+        """Decide whether a task may run, and record its start if it may. In one transaction.
+
+        To decide the same claim twice, as after a redelivery, gives the same answer. A task may begin `max_begun`
+        times. Raises RecordRejectedError if the database refuses the record.
+        """
+        start = claim.start
+        with _write_errors(self._url), self._engine.begin() as connection:
+            stored = connection.execute(_STORED, {"task_id": start.task_id}).mappings().first()
+            decision, begun = _decide(claim, stored, max_begun)
+            if decision is Decision.RUN:
+                connection.execute(self._overwrite, _values_of(start) | {"begun": begun})
+        return Verdict(start.task_id, start.attempt, decision, begun)
 
     def running_under(self, worker: str) -> list[Started]:
         """Return the early-ack tasks that `worker` has started and not ended, as far as is recorded."""
@@ -100,23 +116,45 @@ _PRUNE = delete(task_status).where(
 )
 
 
-def _upsert(backend: str) -> postgresql.Insert | sqlite.Insert:
+_STORED = select(_columns.attempt, _columns.rank, _columns.worker, _columns.started_at, _columns.begun).where(
+    _columns.task_id == bindparam("task_id")
+)
+
+
+def _moves_forward(new: Any, old: Any) -> ColumnElement[bool]:
+    # _replaces() says the same of two records in one batch.
+    return tuple_(new.attempt, new.rank) > tuple_(old.attempt, old.rank)
+
+
+def _upsert(backend: str, condition: Callable[[Any, Any], ColumnElement[bool]] | None) -> Insert:
     insert = postgresql.insert if backend == "postgresql" else sqlite.insert
     statement = insert(task_status)
     old, new = _columns, statement.excluded
-    # A Completion does not know acks_late: what its STARTED said stays.
     values: _Values = {column.name: new[column.name] for column in old if not column.primary_key}
+    # A Completion does not know these two: what its start said stays.
     values["acks_late"] = func.coalesce(new.acks_late, old.acks_late)
-    # _replaces() says the same of two records in one batch.
-    moves_forward = tuple_(new.attempt, new.rank) > tuple_(old.attempt, old.rank)
-    is_redelivery = and_(
-        tuple_(new.attempt, new.rank) == tuple_(old.attempt, old.rank),
-        new.rank == Rank.STARTED.value,
-        new.started_at > old.started_at,
-    )
+    if condition is not None:
+        values["begun"] = case((new.attempt > old.attempt, 1), else_=old.begun)
     return statement.on_conflict_do_update(
-        index_elements=[old.task_id], set_=values, where=or_(moves_forward, is_redelivery)
+        index_elements=[old.task_id], set_=values, where=None if condition is None else condition(new, old)
     )
+
+
+def _decide(claim: Claim, stored: RowMapping | None, max_begun: int) -> tuple[Decision, int]:
+    """Return the decision, and how often the body has begun then."""
+    start = claim.start
+    if stored is None or stored["attempt"] < start.attempt:
+        return Decision.RUN, 1
+    begun: int = stored["begun"]
+    if stored["attempt"] > start.attempt or stored["rank"] > Rank.STARTED:
+        return Decision.ENDED, begun
+    if (stored["worker"], stored["started_at"]) == (start.worker, start.started_at):
+        return Decision.RUN, begun  # asked before
+    if not claim.may_run_again:
+        return Decision.STARTED_ELSEWHERE, begun
+    if begun >= max_begun:
+        return Decision.BEGUN_TOO_OFTEN, begun
+    return Decision.RUN, begun + 1
 
 
 def _newest_rows(records: Iterable[Started | Completion]) -> list[_Values]:
@@ -131,10 +169,7 @@ def _newest_rows(records: Iterable[Started | Completion]) -> list[_Values]:
 
 
 def _replaces(new: _Values, old: _Values) -> bool:
-    new_position, old_position = (new["attempt"], new["rank"]), (old["attempt"], old["rank"])
-    if new_position != old_position:
-        return bool(new_position > old_position)
-    return bool(new["rank"] == Rank.STARTED and new["started_at"] > old["started_at"])
+    return bool((new["attempt"], new["rank"]) > (old["attempt"], old["rank"]))
 
 
 def _with_known_acks_late(new: _Values, old: _Values) -> _Values:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from limetask.amqp import Delivery
@@ -13,12 +13,24 @@ from limetask.status import ErrorInfo, Status
 
 @dataclass(slots=True)
 class Work:
-    """A task that may run here, its delivery, and when it was started."""
+    """A task that may run here, its delivery, and when it was started.
+
+    `copies` are further deliveries of the same attempt, which was sent twice. `begun` is how often its body has begun,
+    this time included, if the recorder has said so.
+    """
 
     delivery: Delivery
     message: TaskMessage
     declaration: TaskDeclaration
     started_at: datetime | None = None
+    begun: int | None = None
+    copies: list[Delivery] = field(default_factory=list)
+    is_acked: bool = False
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Which attempt at which task it is."""
+        return self.message.identity.task_id, self.message.identity.attempt
 
 
 @dataclass(frozen=True, slots=True)
