@@ -11,6 +11,7 @@ from limetask import ids
 from limetask.arguments import decode_arguments
 from limetask.errors import MessageRefusedError
 from limetask.message import Envelope, TaskIdentity, TaskMessage
+from limetask.signing import UNSIGNED, Signer
 
 PROTOCOL_VERSION = 1
 # The store's column has 32 bits.
@@ -19,11 +20,15 @@ MSGPACK = "application/msgpack"
 JSON = "application/json"
 
 
-def encode_task(identity: TaskIdentity, body: bytes, *, moved: bool = False) -> Envelope:
-    """Return the message that carries one attempt at a task; `body` is from `encode_arguments`.
+def encode_task(
+    identity: TaskIdentity, body: bytes, signer: Signer = UNSIGNED, *, moved: bool = False, repeated: bool = False
+) -> Envelope:
+    """Return the message that carries one attempt at a task, signed; `body` is from `encode_arguments`.
 
-    `moved` marks one that a worker has put into another queue: it is not moved a second time.
+    `moved` marks one that a worker has put into another queue: it is not moved a second time. `repeated` marks one
+    that may be in the queue already: the worker looks the attempt up before it runs it.
     """
+    signature = signer.sign(_signed_parts(identity, body))
     return Envelope(
         body=body,
         content_type=MSGPACK,
@@ -35,7 +40,9 @@ def encode_task(identity: TaskIdentity, body: bytes, *, moved: bool = False) -> 
             "task": identity.task_name,
             "app": identity.app,
             "attempt": identity.attempt,
+            **({"signature": signature} if signature else {}),
             **({"moved": True} if moved else {}),
+            **({"repeated": True} if repeated else {}),
         },
     )
 
@@ -64,10 +71,11 @@ def encode_dead_letter(envelope: Envelope, queue: str, reason: str, died_at: dat
     )
 
 
-def decode_identity(envelope: Envelope) -> TaskIdentity:
-    """Return which task a message is about.
+def decode_identity(envelope: Envelope, signer: Signer = UNSIGNED) -> TaskIdentity:
+    """Return which task a message is about. It can be trusted as far as the signer has keys.
 
-    Raises MessageRefusedError for a message that limetask did not make, or whose id is not its application's.
+    Raises MessageRefusedError for a message that limetask did not make, whose id is not its application's, or that
+    nobody with a key has signed as it is now. Such a message says nothing about the task that it names.
     """
     headers = envelope.headers or {}
     version = headers.get("limetask")
@@ -81,7 +89,11 @@ def decode_identity(envelope: Envelope) -> TaskIdentity:
         raise MessageRefusedError(f"header 'attempt' is {attempt!r}, not a number from 1")
     if not ids.belongs_to(task_id, app):
         raise MessageRefusedError(f"task id {task_id!r} was not made for application {app!r}")
-    return TaskIdentity(task_id, task_name, app, attempt, envelope.reply_to)
+    if not isinstance(envelope.reply_to, str | None):  # a property that is no UTF-8 arrives as bytes
+        raise MessageRefusedError(f"property 'reply_to' is {envelope.reply_to!r}, not a text")
+    identity = TaskIdentity(task_id, task_name, app, attempt, envelope.reply_to)
+    signer.verify(_signed_parts(identity, envelope.body), headers.get("signature"))
+    return identity
 
 
 def decode_task(identity: TaskIdentity, envelope: Envelope) -> TaskMessage:
@@ -94,6 +106,19 @@ def decode_task(identity: TaskIdentity, envelope: Envelope) -> TaskMessage:
 def new_message_id() -> str:
     """Return an id that no other publish has: brokers and clients tell publishes apart by it."""
     return uuid.uuid4().hex
+
+
+def _signed_parts(identity: TaskIdentity, body: bytes) -> tuple[bytes, ...]:
+    """Return all that decides what runs, for whom, and who hears of its end; not how the message travels."""
+    texts = (
+        str(PROTOCOL_VERSION),
+        identity.task_id,
+        identity.task_name,
+        identity.app,
+        str(identity.attempt),
+        identity.reply_to or "",
+    )
+    return (*(text.encode(errors="surrogatepass") for text in texts), body)
 
 
 def _text_header(headers: Mapping[str, Any], name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -12,6 +13,11 @@ from typing import Any
 from limetask.errors import ConfigurationError
 
 MAX_NAMESPACE_BYTES = 100
+MIN_SIGNING_KEY_BYTES = 32
+"""As long as what HMAC-SHA256 makes of it: a shorter key is easier to guess than a signature."""
+
+_PASSWORD = re.compile(r"(?<=//)([^:@/]*):.*@")
+_PASSWORD_OPTION = re.compile(r"(?<=password=)[^&]*")
 
 
 def _setting(default: Any, description: str) -> Any:
@@ -32,6 +38,18 @@ class Settings:
         "Status store: `sqlite:////path/status.db` or `postgresql://user:password@host/database`; "
         "empty: an SQLite file in the user's data folder",
     )
+    broker_ca: str = _setting(
+        "", "File with the certificates (PEM) that vouch for the broker of an `amqps://` URL; empty: the system's"
+    )
+    broker_certificate: str = _setting(
+        "", "File with our own certificate (PEM), for a broker that asks for one; empty: none is shown"
+    )
+    broker_key: str = _setting("", "File with that certificate's private key (PEM); empty: it is in the same file")
+    signing_keys: str = _setting(
+        "",
+        "Secrets that task messages are signed with, joined by commas: the first signs, all verify; "
+        "empty: messages are not signed, and signatures do not count",
+    )
     namespace: str = _setting("limetask", "First word of the name of every queue and exchange")
     application_factory: str = _setting(
         "",
@@ -40,14 +58,22 @@ class Settings:
     send_timeout: float = _setting(10.0, "Seconds in which the broker must confirm a task")
     connect_timeout: float = _setting(5.0, "Seconds for one attempt to connect to the broker")
     heartbeat: int = _setting(30, "Seconds without a sign of life after which a connection counts as dead")
+    max_deliveries: int = _setting(5, "How often a late-ack task may begin before it is dead-lettered")
     retention_days: float = _setting(30.0, "Days for which a task's status can be read")
     max_arguments_bytes: int = _setting(1024 * 1024, "Largest encoded arguments of one task, in bytes")
     max_result_bytes: int = _setting(1024 * 1024, "Largest result of one task as JSON, in bytes")
 
     def __post_init__(self) -> None:
         _check_namespace(self.namespace)
+        signing_secrets(self.signing_keys)
         for name in _LARGEST:
             _check_number(name, getattr(self, name))
+
+    def __repr__(self) -> str:
+        """Show everything but secrets, since a repr ends in logs and error reports."""
+        return (
+            f"Settings({', '.join(f'{one.name}={_shown(one.name, getattr(self, one.name))}' for one in fields(self))})"
+        )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -70,6 +96,7 @@ _LARGEST = {
     "send_timeout": _YEAR_SECONDS,
     "connect_timeout": _YEAR_SECONDS,
     "heartbeat": 65_535,  # AMQP has 16 bits for it
+    "max_deliveries": 50,  # the broker's own limit, which also counts clean returns, is 100
     "retention_days": 100 * 366,
     "max_arguments_bytes": 16 * 1024 * 1024,  # the largest message that RabbitMQ 4 takes
     "max_result_bytes": 16 * 1024 * 1024,
@@ -109,6 +136,25 @@ def settings_table() -> str:
     return "\n".join(["| variable | default | meaning |", "|---|---|---|", *rows])
 
 
+def signing_secrets(signing_keys: str) -> tuple[bytes, ...]:
+    """Return the single keys of `Settings.signing_keys`; raises ConfigurationError if one is too short."""
+    if not signing_keys:
+        return ()
+    secrets = tuple(key.strip().encode(errors="surrogatepass") for key in signing_keys.split(","))
+    for number, secret in enumerate(secrets, start=1):
+        if len(secret) < MIN_SIGNING_KEY_BYTES:
+            raise ConfigurationError(
+                f"key {number} of LIMETASK_SIGNING_KEYS has {len(secret)} bytes, and needs at least "
+                f"{MIN_SIGNING_KEY_BYTES}: make one with `python -c 'import secrets; print(secrets.token_hex(32))'`"
+            )
+    return secrets
+
+
+def hidden_password(url: str) -> str:
+    """Return a URL without its password, for messages and logs; also one that is malformed."""
+    return _PASSWORD_OPTION.sub("***", _PASSWORD.sub(r"\1:***@", url))
+
+
 def default_store_path() -> Path:
     """Return where the status store is when nothing is set: in the user's data folder."""
     return _data_folder() / "limetask" / "status.db"
@@ -120,6 +166,15 @@ def _data_folder() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+
+
+def _shown(name: str, value: Any) -> str:
+    match name:
+        case "broker_url" | "store_url":
+            return repr(hidden_password(value))
+        case "signing_keys" if value:
+            return "'***'"
+    return repr(value)
 
 
 def _variables() -> list[tuple[str, str, Callable[[str], Any]]]:

@@ -11,7 +11,7 @@ import logging
 
 from limetask.amqp.connection import Connection
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
-from limetask.amqp.url import hidden_password
+from limetask.settings import hidden_password
 
 # pika reports each fault several times, with addresses and without advice; `faults` says it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)

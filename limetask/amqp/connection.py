@@ -46,7 +46,7 @@ class Connection:
     @property
     def is_ready(self) -> bool:
         """True while the connection is open and everything on it is declared."""
-        return self._session is not None
+        return self._session is not None and self._session.is_alive
 
     async def ready(self, timeout: float) -> None:
         """Return once the connection is usable; opens it at the first call.
@@ -54,7 +54,7 @@ class Connection:
         Raises BrokerRefusedError as soon as the broker refuses us, and BrokerUnreachableError or whatever else went
         wrong last when `timeout` seconds are over.
         """
-        if self._session is not None:
+        if self.is_ready:
             return
         if self._keeper is None:
             self._keeper = asyncio.get_running_loop().create_task(self._keep_open())
@@ -131,6 +131,15 @@ class Connection:
         self._subscriptions.clear()
         if self._session is not None:
             await self._session.cancel_consumers()
+
+    async def queue_counts(self, queue: str) -> tuple[int, int]:
+        """Return how many messages wait in a queue, those being delivered not counted, and how many consume from it.
+
+        Raises ConnectionLostError without a connection, and BrokerRefusedError if there is no such queue.
+        """
+        if self._session is None:
+            raise ConnectionLostError("not connected to the broker")
+        return await self._session.queue_counts(queue)
 
     def set_reply_queue(self, reply_queue: ReplyQueue) -> None:
         """Have a reply queue on this connection; call it before the first `ready`."""

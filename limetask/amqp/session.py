@@ -84,6 +84,10 @@ class Session:
         for tag in tags:
             await self._call(partial(self._channel.basic_cancel, tag))
 
+    async def queue_counts(self, queue: str) -> tuple[int, int]:
+        frame = await self._call(partial(self._channel.queue_declare, queue, passive=True))
+        return frame.method.message_count, frame.method.consumer_count
+
     def publish(self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None) -> asyncio.Future[None]:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -17,15 +16,6 @@ from limetask.settings import Settings
 _BLOCKED_SECONDS = 60.0
 
 _URL_FORM = "the broker's URL must look like amqp://user:password@host:5672/vhost"
-
-
-_PASSWORD = re.compile(r"(?<=//)([^:@/]*):.*@")
-_PASSWORD_OPTION = re.compile(r"(?<=[?&]password=)[^&]*")
-
-
-def hidden_password(url: str) -> str:
-    """Return a URL without its password, for messages and logs; also one that is malformed."""
-    return _PASSWORD_OPTION.sub("***", _PASSWORD.sub(r"\1:***@", url))
 
 
 def connection_parameters(settings: Settings, purpose: str) -> Any:

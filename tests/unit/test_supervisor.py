@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from limetask_worker.control import ChildOptions
-from limetask_worker.process import CUT_OFF
-from limetask_worker.supervisor import Plan, Role, _child_environment, _reason
+from limetask_worker.process import CUT_OFF, _child_environment, reason_of_death
+from limetask_worker.supervisor import Plan, Role
 
 
 @pytest.mark.parametrize(
@@ -39,13 +39,13 @@ def test_a_plan_lists_its_children(task_processes: int, recorder: bool, roles: l
 )
 def test_the_reason_of_a_death_is_told(exit_code: int, reason: str) -> None:
     """Whoever reads a lost task's error learns the signal or the exit code."""
-    assert reason in _reason(exit_code)
+    assert reason in reason_of_death(exit_code)
 
 
 def test_every_signal_can_be_told() -> None:
     """Each signal that can kill a process has a reason, those without a name of their own too."""
     for number in map(int, signal.valid_signals()):
-        assert f"signal {number}" in _reason(-number)
+        assert f"signal {number}" in reason_of_death(-number)
 
 
 def test_a_child_finds_the_packages_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

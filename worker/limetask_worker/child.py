@@ -21,6 +21,7 @@ from limetask_worker.executor import Executor
 from limetask_worker.loading import LoadingError, load_tasks
 from limetask_worker.process import run_child, unless_stopped
 from limetask_worker.settle import Settler
+from limetask_worker.solo import SoloRunner
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     executor = Executor(options.slots, make_application, settings.max_result_bytes)
     settler = Settler(consuming, publishing, names, signer, options.worker)
     claims = Claims(publishing, names)
-    consumer = Consumer(consuming, names, signer, options.queues, options.slots, settler, executor, claims)
+    solo = SoloRunner(options)
+    consumer = Consumer(consuming, names, signer, options.queues, options.slots, settler, executor, claims, solo)
 
     if await unless_stopped(_connect(publishing, consuming), stop):
         # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.

@@ -21,6 +21,7 @@ from limetask_worker.claims import Claims
 from limetask_worker.executor import Executor
 from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
 from limetask_worker.settle import Settler
+from limetask_worker.solo import SoloDiedError, SoloRunner
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Consumer:
         settler: Settler,
         executor: Executor,
         claims: Claims,
+        solo: SoloRunner,
     ) -> None:
         self._connection = connection
         self._names = names
@@ -53,6 +55,7 @@ class Consumer:
         self._settler = settler
         self._executor = executor
         self._claims = claims
+        self._solo = solo
         self._slots = slots
         self._waiting: dict[QoS, deque[Work]] = {qos: deque() for qos in queues}
         self._claiming: dict[tuple[str, int], Work] = {}
@@ -169,13 +172,21 @@ class Consumer:
         return taken
 
     def _doubt(self, work: Work) -> None:
+        """Ask the recorder again whether a task may run: its connection, or the process that ran it, was lost."""
         self._release(work)
+        if _is_suspect(work):
+            work.started_at = None  # it would begin once more
         self._claim(work)
 
     def _run(self, work: Work) -> None:
-        self._executor.run(work).add_done_callback(partial(self._on_ended, work))
+        ended = asyncio.ensure_future(self._solo.run(work)) if _is_suspect(work) else self._executor.run(work)
+        ended.add_done_callback(partial(self._on_ended, work))
 
     def _on_ended(self, work: Work, ended: asyncio.Future[Outcome]) -> None:
+        if isinstance(ended.exception(), SoloDiedError):
+            logger.error("%s, running it alone", ended.exception(), extra={WORK_FIELD: work})
+            self._doubt(work)
+            return
         outcome = ended.result()
         if outcome.refusal is not None:
             self._settler.refused_after_start(work, outcome, outcome.refusal)
@@ -193,6 +204,11 @@ class Consumer:
 def _is_recorded_here(work: Work) -> bool:
     """Return True for an early task that nobody else may run any more: the recorder gave it to this worker."""
     return work.begun is not None and not work.declaration.acks_late
+
+
+def _is_suspect(work: Work) -> bool:
+    """Return True for a late task that was running when its worker was lost: it may be what the worker died of."""
+    return work.declaration.acks_late and (work.begun or 1) > 1
 
 
 def _unknown_task(name: str) -> str:

@@ -60,30 +60,38 @@ class Control:
     async def open(cls, end: socket.socket) -> Control:
         return cls(*await asyncio.open_connection(sock=end, limit=_LINE_BYTES))
 
+    def send(self, fields: Mapping[str, Any]) -> None:
+        """Send anything that JSON can express."""
+        self._writer.write(orjson.dumps(fields) + b"\n")
+
+    async def receive(self) -> dict[str, Any] | None:
+        """Return what the other side sends next, None when it is gone."""
+        line = await self._reader.readline()
+        return orjson.loads(line) if line else None
+
     def send_options(self, options: ChildOptions) -> None:
-        self._send(asdict(options))
+        self.send(asdict(options))
 
     async def receive_options(self) -> ChildOptions:
         fields = orjson.loads(await self._reader.readline())
         return ChildOptions(**(fields | {name: tuple(fields[name]) for name in ("packages", "queues")}))
 
     def send_ready(self, facts: Mapping[str, Any]) -> None:
-        self._send({"ready": facts})
+        self.send({"ready": facts})
 
     def send_failed(self, reason: str) -> None:
-        self._send({"failed": valid_text(reason)})
+        self.send({"failed": valid_text(reason)})
 
     async def receive_report(self) -> Ready | Failed | None:
         """Return what the child tells next, None when it has ended."""
-        line = await self._reader.readline()
-        if not line:
+        fields = await self.receive()
+        if fields is None:
             return None
-        fields = orjson.loads(line)
         return Failed(fields["failed"]) if "failed" in fields else Ready(fields["ready"])
 
     def send_stop(self) -> None:
         if not self._writer.is_closing():
-            self._send({"stop": True})
+            self.send({"stop": True})
 
     async def stop_requested(self) -> None:
         """Return when the supervisor asks the child to stop, or is gone."""
@@ -94,6 +102,3 @@ class Control:
 
     def close(self) -> None:
         self._writer.close()
-
-    def _send(self, fields: Mapping[str, Any]) -> None:
-        self._writer.write(orjson.dumps(fields) + b"\n")

@@ -83,3 +83,36 @@ async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -
         return True
     working.cancel()
     return False
+
+
+async def start_process(module: str) -> tuple[asyncio.subprocess.Process, Control]:
+    """Start a Python process that runs `module`, and return it with our end of the control line to it."""
+    ours, theirs = socket.socketpair()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, str(theirs.fileno()), pass_fds=[theirs.fileno()], env=_child_environment()
+    )
+    theirs.close()
+    return process, await Control.open(ours)
+
+
+def _child_environment() -> dict[str, str]:
+    # As `python -m` would: users' packages are found in the folder where the worker is started.
+    paths = [str(path) for path in (os.getcwd(), os.environ.get("PYTHONPATH")) if path]  # noqa: PTH109
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return "a signal without a name"
+
+
+def reason_of_death(exit_code: int) -> str:
+    """Return what an exit code, negative for a signal, says of a worker process, for whoever reads a task's error."""
+    if exit_code < 0:
+        probably = ", probably out of memory" if exit_code == -signal.SIGKILL else ""
+        return f"the worker process was killed by {_signal_name(-exit_code)} (signal {-exit_code}){probably}"
+    if exit_code == CUT_OFF:
+        return "the worker stopped before the task had ended"
+    return f"the worker process ended with exit code {exit_code}"

@@ -13,7 +13,6 @@ import random
 import secrets
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from limetask.records import encode_worker_lost
 from limetask.settings import Settings
 from limetask.topology import Names
 from limetask_worker.control import ChildOptions, Control, Failed, Ready
-from limetask_worker.process import CUT_OFF
+from limetask_worker.process import CUT_OFF, reason_of_death, start_process
 
 logger = logging.getLogger(__name__)
 
@@ -148,9 +147,11 @@ class Supervisor:
             return False
         self._cut_off |= exit_code == CUT_OFF or self._stopping.is_set()
         if child.role is Role.TASKS and child.is_ready:
-            self._tell(child.options.worker, _reason(exit_code))
+            self._tell(child.options.worker, reason_of_death(exit_code))
         if not self._stopping.is_set():
-            logger.error("%s %s died: %s; starting another", child.label, child.options.worker, _reason(exit_code))
+            logger.error(
+                "%s %s died: %s; starting another", child.label, child.options.worker, reason_of_death(exit_code)
+            )
         return True
 
     def _fail(self, reason: str) -> None:
@@ -215,12 +216,7 @@ class _Child:
 
     @classmethod
     async def start(cls, role: Role, options: ChildOptions) -> _Child:
-        ours, theirs = socket.socketpair()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", role.value, str(theirs.fileno()), pass_fds=[theirs.fileno()], env=_child_environment()
-        )
-        theirs.close()
-        child = cls(role, options, process, await Control.open(ours))
+        child = cls(role, options, *await start_process(role.value))
         child.control.send_options(options)
         return child
 
@@ -237,24 +233,3 @@ class _Child:
     def kill(self) -> None:
         if self._process.returncode is None:
             self._process.kill()
-
-
-def _child_environment() -> dict[str, str]:
-    # As `python -m` would: users' packages are found in the folder where the worker is started.
-    paths = [str(path) for path in (os.getcwd(), os.environ.get("PYTHONPATH")) if path]  # noqa: PTH109
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return "a signal without a name"
-
-
-def _reason(exit_code: int) -> str:
-    if exit_code < 0:
-        return f"the worker process was killed by {_signal_name(-exit_code)} (signal {-exit_code})"
-    if exit_code == CUT_OFF:
-        return "the worker stopped before the task had ended"
-    return f"the worker process ended with exit code {exit_code}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -47,8 +48,7 @@ def hold_late(app: Application, path: str, seconds: float = 60.0) -> int:
 
 
 def _trace_and_wait(path: str, seconds: float) -> None:
-    with Path(path).open("a") as traces:
-        traces.write(f"{os.getpid()}\n")
+    _trace(path)
     deadline = time.monotonic() + seconds
     while not Path(f"{path}.release").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -101,3 +101,15 @@ def tidy(app: Application) -> str:
 def send_another(app: Application, first: int, second: int) -> str:
     """A task that sends a task."""
     return add.send(app, first, second).id
+
+
+@task(acks_late=True)
+def kill_the_process(app: Application, path: str) -> None:
+    """Leave a trace, and take the worker process down."""
+    _trace(path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _trace(path: str) -> None:
+    with Path(path).open("a") as traces:
+        traces.write(f"{os.getpid()}\n")

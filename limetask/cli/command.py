@@ -1,0 +1,44 @@
+"""The command itself: its groups, and how it tells an error."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from limetask.cli.dead import dead
+from limetask.cli.status import status
+from limetask.errors import LimetaskError
+
+
+class _Group(click.Group):
+    """Tells an error of limetask as `Error: ...`, with exit code 1 and without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LimetaskError as exc:
+            raise click.ClickException(str(exc)) from exc
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("limetask"), prog_name="limetask")
+def limetask() -> None:
+    """Look after limetask: its dead letters, and the statuses of its tasks.
+
+    \b
+    Examples:
+      limetask dead list
+      limetask status 01982f60-4bf1-8a0d-9c55-1f0e5cbe8a11 acme
+
+    Where RabbitMQ and the status store are is read from LIMETASK_BROKER_URL and LIMETASK_STORE_URL, as by
+    limetask-worker. Each command has --json, which prints one JSON document for other programs.
+    """
+    # What goes wrong is raised and told once; the library's warnings would only tell it before, and worse.
+    logging.getLogger("limetask").addHandler(logging.NullHandler())
+
+
+limetask.add_command(dead)
+limetask.add_command(status)

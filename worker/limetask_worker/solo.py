@@ -1,0 +1,122 @@
+"""Runs one task in a process of its own.
+
+For a late-ack task that was running when its worker was lost: should it be the one that takes workers down, it now goes
+down alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import socket
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from limetask.amqp import Delivery
+from limetask.codec import MSGPACK, decode_task
+from limetask.message import Envelope, TaskIdentity
+from limetask.registry import find_task
+from limetask.settings import current_settings
+from limetask.status import ErrorInfo, Status
+from limetask_worker.applications import load_application_factory
+from limetask_worker.control import ChildOptions, Control
+from limetask_worker.executor import Executor
+from limetask_worker.loading import load_tasks
+from limetask_worker.logs import configure_logging
+from limetask_worker.process import reason_of_death, start_process
+from limetask_worker.work import Outcome, Work
+
+
+class SoloDiedError(Exception):
+    """The process has ended before its task had."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoloRunner:
+    """Starts such processes; `options` are those of the task process that it works for."""
+
+    options: ChildOptions
+
+    async def run(self, work: Work) -> Outcome:
+        """Run the body elsewhere and return how it ended. Raises SoloDiedError if the process died, with the reason."""
+        process, control = await start_process("limetask_worker.solo")
+        try:
+            control.send_options(self.options)
+            control.send(_encode_work(work))
+            answer = await control.receive()
+            exit_code = await process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            control.close()
+        if answer is None:
+            raise SoloDiedError(reason_of_death(exit_code))
+        return _decode_outcome(answer)
+
+
+def _encode_work(work: Work) -> dict[str, Any]:
+    body = base64.b64encode(work.delivery.envelope.body).decode()
+    return {"identity": asdict(work.message.identity), "body": body}
+
+
+def _decode_outcome(fields: dict[str, Any]) -> Outcome:
+    return Outcome(
+        status=Status(fields["status"]),
+        result=None if fields["result"] is None else fields["result"].encode(),
+        error=None if fields["error"] is None else ErrorInfo(**fields["error"]),
+        finished_at=datetime.fromisoformat(fields["finished_at"]),
+        refusal=fields["refusal"],
+    )
+
+
+def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
+    result = None if outcome.result is None else outcome.result.decode()
+    return {
+        "status": outcome.status,
+        "result": result,
+        "error": outcome.error,
+        "finished_at": outcome.finished_at,
+        "refusal": outcome.refusal,
+    }
+
+
+async def _main(control_socket: socket.socket) -> None:
+    control = await Control.open(control_socket)
+    options = await control.receive_options()
+    request = await control.receive()
+    if request is None:
+        return
+    configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    load_tasks(options.packages)
+    settings = current_settings()
+    executor = Executor(1, load_application_factory(settings.application_factory), settings.max_result_bytes)
+    outcome = await executor.run(_decode_work(request))
+    control.send(_encode_outcome(outcome))
+    await control.flush()
+
+
+def _decode_work(request: dict[str, Any]) -> Work:
+    identity = TaskIdentity(**request["identity"])
+    envelope = Envelope(base64.b64decode(request["body"]), MSGPACK)
+    declaration = find_task(identity.task_name)
+    if declaration is None:
+        raise LookupError(f"no task {identity.task_name!r}")
+    return Work(Delivery(0, 0, "", False, envelope), decode_task(identity, envelope), declaration)
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when its parent is gone, whatever the body is doing."""
+    while os.getppid() == parent:
+        threading.Event().wait(0.5)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(socket.socket(fileno=int(sys.argv[1]))))
+    os._exit(0)
