@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -108,17 +108,12 @@ def new_message_id() -> str:
     return uuid.uuid4().hex
 
 
-def _signed_parts(identity: TaskIdentity, body: bytes) -> tuple[bytes, ...]:
-    """Return all that decides what runs, for whom, and who hears of its end; not how the message travels."""
-    texts = (
-        str(PROTOCOL_VERSION),
-        identity.task_id,
-        identity.task_name,
-        identity.app,
-        str(identity.attempt),
-        identity.reply_to or "",
-    )
-    return (*(text.encode(errors="surrogatepass") for text in texts), body)
+def _signed_parts(identity: TaskIdentity, body: bytes) -> Iterator[bytes]:
+    """Yield all that decides what runs, for whom, and who hears of its end; not how the message travels."""
+    yield str(PROTOCOL_VERSION).encode()
+    for text in (identity.task_id, identity.task_name, identity.app, str(identity.attempt), identity.reply_to or ""):
+        yield text.encode(errors="surrogatepass")
+    yield body
 
 
 def _text_header(headers: Mapping[str, Any], name: str) -> str:

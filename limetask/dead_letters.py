@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -50,9 +50,8 @@ _BROKER_REASONS = {
 _FIRST_DIED_AT = "first_died_at"
 _DEATHS = "deaths"
 
-# Letters that one consumer may hold. All are held until the end of a look, so that none comes twice; another consumer
-# is added for the next ones, so that their bodies arrive no faster than they are read.
-_PASS = 1000
+# AMQP has 16 bits for what one consumer may hold. Should there be more letters, another consumer holds the next ones.
+_MOST_HELD_BY_A_CONSUMER = 65_535
 # Retries that may await their confirms at a time.
 _IN_FLIGHT = 200
 _IDLE_SECONDS = 0.2
@@ -294,7 +293,9 @@ class _Selector:
 class _DeadQueue:
     """The queue of dead letters, read once from its front to its end.
 
-    Whatever is read is held here, and given back in its order at the end unless it was removed.
+    Whatever is read is held until the end, so that nothing comes twice, and goes back when the connection is closed,
+    unless it was removed. That keeps the order: the broker takes back at once all that one consumer holds. What is
+    returned piece by piece, with nacks, comes back in any order.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -302,7 +303,7 @@ class _DeadQueue:
         self._names = Names(settings.namespace)
         self._connection = Connection(settings, "dead letters")
         self._arrived: asyncio.Queue[Delivery] = asyncio.Queue()
-        self._held: dict[int, Delivery] = {}
+        self._held = 0
         self._room = 0
         self._first: Delivery | None = None
         self.length = 0
@@ -312,20 +313,14 @@ class _DeadQueue:
             await self._connection.ready(self._settings.connect_timeout)
             self.length = await self._length_when_nobody_reads()
         except BaseException:
-            await self._connection.close()
+            await _to_its_end(self._connection.close())
             raise
         return self
 
     async def __aexit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        try:
-            # Should this fail or take too long: closing gives back everything as well.
-            with contextlib.suppress(BrokerError, TimeoutError):
-                async with asyncio.timeout(self._settings.send_timeout):
-                    await self._give_back()
-        finally:
-            await self._connection.close()
+        await _to_its_end(self._connection.close())
 
     async def letters(self) -> AsyncIterator[_Found]:
         """Read as many letters as there were at the start: what dies meanwhile is not seen.
@@ -343,7 +338,7 @@ class _DeadQueue:
         if not self._connection.holds(found.delivery):
             raise _lost()
         self._connection.ack(found.delivery)
-        del self._held[found.delivery.tag]
+        self._held -= 1
 
     async def check(self) -> None:
         """Return if the broker has got all that was removed so far; raises ConnectionLostError if that is unknown."""
@@ -361,8 +356,7 @@ class _DeadQueue:
                     "to end, or stop it"
                 )
             await asyncio.sleep(_POLL_SECONDS)
-            _, consumers = await self._counts()
-            length, _ = await self._counts()  # once more: it has cancelled its consumers just before it gave back
+            length, consumers = await self._counts()
         return length
 
     async def _counts(self) -> tuple[int, int]:
@@ -388,19 +382,19 @@ class _DeadQueue:
                 raise BrokerError(f"the broker delivers nothing from {self._names.dead_queue}, which holds {waiting}")
 
     async def _make_room(self) -> None:
-        if self._arrived.empty() and len(self._held) >= self._room:
-            self._room += _PASS
-            await self._connection.consume(Subscription(self._names.dead_queue, _PASS, self._on_delivery))
+        if self._arrived.empty() and self._held >= self._room:
+            prefetch = min(self.length, _MOST_HELD_BY_A_CONSUMER)
+            self._room += prefetch
+            await self._connection.consume(Subscription(self._names.dead_queue, prefetch, self._on_delivery))
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        # Held without its body: there may be many.
-        self._held[delivery.tag] = replace(delivery, envelope=_NOTHING)
+        self._held += 1
         self._arrived.put_nowait(delivery)
 
     def _checked(self, delivery: Delivery) -> Delivery:
         """Return a delivery of the first connection; one of a later connection may have been seen before."""
         if self._first is None:
-            self._first = replace(delivery, envelope=_NOTHING)
+            self._first = delivery
         self._check_held()
         return delivery
 
@@ -408,18 +402,6 @@ class _DeadQueue:
         # An ack makes no difference here: it is asked whether the connection is the one that all came in.
         if self._first is not None and not self._connection.holds(self._first):
             raise _lost()
-
-    async def _give_back(self) -> None:
-        # The consumers go first, or they would get again what is given back.
-        await self._connection.cancel_consumers()
-        held = [delivery for delivery in self._held.values() if self._connection.holds(delivery)]
-        for delivery in held:
-            self._connection.give_back(delivery)
-        while True:  # until the next look finds them, or has them already
-            length, consumers = await self._counts()
-            if length >= len(held) or consumers:
-                return
-            await asyncio.sleep(_POLL_SECONDS)
 
 
 class _Retrier:
@@ -443,17 +425,14 @@ class _Retrier:
         try:
             await self._publisher.ready(self._connect_timeout)
         except BaseException:
-            await self._publisher.close()
+            await _to_its_end(self._publisher.close())
             raise
         return self
 
     async def __aexit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        # What is published is still confirmed and removed after a failure or Ctrl-C: fewer are sent twice.
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
-        await self._publisher.close()
+        await _to_its_end(self._close())
 
     async def take(self, found: _Found) -> None:
         """Begin to retry a letter, or note why it cannot be; raises what an earlier one has failed with."""
@@ -473,6 +452,12 @@ class _Retrier:
         if self._in_flight:
             await asyncio.wait(self._in_flight)
         self._raise_failure()
+
+    async def _close(self) -> None:
+        # What is published is still confirmed and removed after a failure or Ctrl-C: fewer are sent twice.
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+        await self._publisher.close()
 
     async def _retry(self, found: _Found) -> None:
         # Several letters of one attempt: one message for all, or a worker would have to tell them apart.
@@ -533,7 +518,14 @@ class _About:
     error: str | None = None
 
 
-_NOTHING = Envelope(b"", None)
+async def _to_its_end(cleaning: Coroutine[Any, Any, None]) -> None:
+    """Clean up, also if Ctrl-C comes in the middle of it."""
+    cleaned = asyncio.ensure_future(cleaning)
+    try:
+        await asyncio.shield(cleaned)
+    except asyncio.CancelledError:
+        await asyncio.wait([cleaned])
+        raise
 
 
 def _lost() -> ConnectionLostError:

@@ -2,6 +2,7 @@
 
 LimetaskError
 ├── TaskFailure              raised by a task's own code: the task failed, with this message
+├── SoftTimeLimitExceeded    raised in a task's own code when its soft time limit is over
 ├── NotFoundError            no such task for this application
 ├── WaitTimeoutError         (also TimeoutError) the task had not ended in time
 ├── ApplicationError         what was given as application is none
@@ -44,6 +45,10 @@ class LimetaskError(Exception):
 
 class TaskFailure(LimetaskError):  # noqa: N818 - the documented name
     """Raise it in a task to end it as FAILURE, with this message as the task's result."""
+
+
+class SoftTimeLimitExceeded(LimetaskError):  # noqa: N818 - the name that users of other systems know
+    """Raised in a task's body when its `soft_time_limit` is over: clean up and end, or be cut off later."""
 
 
 class NotFoundError(LimetaskError):

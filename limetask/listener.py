@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from limetask.amqp import Connection, Delivery, ReplyQueue
-from limetask.errors import BrokerError, MessageRefusedError
+from limetask.errors import BrokerError, BrokerRefusedError, MessageRefusedError
 from limetask.message import Completion
 from limetask.records import decode_completion
 from limetask.settings import Settings
@@ -58,11 +58,13 @@ class Listener:
         self._kept_bytes = 0
 
     async def start(self) -> None:
-        """Connect; without a broker the listener stays silent and goes on trying."""
+        """Connect; without a broker the listener stays silent and goes on trying, and gives up if it is refused."""
         try:
             await self._connection.ready(_CONNECT_SECONDS)
         except BrokerError as exc:
             logger.warning("waiting for tasks by asking the store only: %s", exc)
+            if isinstance(exc, BrokerRefusedError):
+                await self._connection.close()  # a user who may only send is refused each time
 
     async def close(self) -> None:
         await self._connection.close()

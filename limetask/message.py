@@ -121,6 +121,13 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """The sign of life of a supervisor, for its task processes: a host that dies as a whole cannot tell."""
+
+    workers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLost:
     """A worker process has died: what it was running under early ack will never report its end."""
 

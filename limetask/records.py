@@ -12,7 +12,7 @@ import orjson
 from limetask import ids
 from limetask.codec import JSON, MAX_ATTEMPT, new_message_id, valid_text
 from limetask.errors import MessageRefusedError
-from limetask.message import Claim, Completion, Decision, Envelope, Started, Verdict, WorkerLost
+from limetask.message import Alive, Claim, Completion, Decision, Envelope, Started, Verdict, WorkerLost
 from limetask.status import ErrorInfo, Status
 
 
@@ -108,6 +108,17 @@ def decode_verdict(body: bytes) -> Verdict:
         fields = orjson.loads(body)
         decision = Decision(fields["decision"])
         return Verdict(_text(fields["task_id"]), _attempt(fields["attempt"]), decision, int(fields["begun"]))
+
+
+def encode_alive(alive: Alive) -> Envelope:
+    """Return the message by which a supervisor gives a sign of life."""
+    return Envelope(body=orjson.dumps(alive), content_type=JSON, message_id=new_message_id(), kind="alive")
+
+
+def decode_alive(body: bytes) -> Alive:
+    """Return whose sign of life it is; raises MessageRefusedError for anything else."""
+    with _Refusing("alive"):
+        return Alive(tuple(map(_text, orjson.loads(body)["workers"])))
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:

@@ -21,23 +21,33 @@ class TaskDeclaration:
     """A function and how it is to be run.
 
     `acks_late`: acked after its end, so that it is run again if its worker dies. `qos`: which queue it waits in.
-    `time_limit`: seconds it may run, None for any.
+    `soft_time_limit`: seconds after which SoftTimeLimitExceeded is raised in it. `time_limit`: seconds after which it
+    is cut off. None is no limit.
     """
 
     def __init__(
-        self, function: Callable[..., Any], *, name: str, acks_late: bool, qos: QoS, time_limit: float | None
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        acks_late: bool,
+        qos: QoS,
+        time_limit: float | None,
+        soft_time_limit: float | None,
     ) -> None:
         """Raises a DeclarationError for a function or an option that cannot work."""
         _check_is_function(function)
         check_task_name(name)
         _check_function(function, name)
-        _check_options(name, acks_late, qos, time_limit)
+        _check_options(name, acks_late, qos)
+        _check_time_limits(name, time_limit, soft_time_limit)
         self._signature = inspect.signature(function)
         self.function = function
         self.name = name
         self.acks_late = acks_late
         self.qos = qos
         self.time_limit = time_limit
+        self.soft_time_limit = soft_time_limit
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise ArgumentsError if the function cannot be called with an application and these arguments."""
@@ -124,11 +134,17 @@ def _check_function(function: Callable[..., Any], name: str) -> None:
         )
 
 
-def _check_options(name: str, acks_late: object, qos: object, time_limit: object) -> None:
+def _check_options(name: str, acks_late: object, qos: object) -> None:
     if not isinstance(acks_late, bool):
         raise DeclarationError(f"task {name!r}: acks_late is True or False, not {acks_late!r}")
     if qos not in QOS_CATEGORIES:
         raise DeclarationError(f"task {name!r}: qos is one of {', '.join(QOS_CATEGORIES)}, not {qos!r}")
-    is_number = isinstance(time_limit, int | float) and not isinstance(time_limit, bool)
-    if time_limit is not None and not (is_number and time_limit > 0):  # type: ignore[operator]
-        raise DeclarationError(f"task {name!r}: time_limit is a number of seconds above 0, not {time_limit!r}")
+
+
+def _check_time_limits(name: str, time_limit: object, soft_time_limit: object) -> None:
+    for option, value in (("time_limit", time_limit), ("soft_time_limit", soft_time_limit)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and value > 0):  # type: ignore[operator]
+            raise DeclarationError(f"task {name!r}: {option} is a number of seconds above 0, not {value!r}")
+    if time_limit is not None and soft_time_limit is not None and soft_time_limit >= time_limit:  # type: ignore[operator]
+        raise DeclarationError(f"task {name!r}: soft_time_limit must be less than time_limit, or it comes too late")

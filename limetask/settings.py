@@ -58,6 +58,10 @@ class Settings:
     send_timeout: float = _setting(10.0, "Seconds in which the broker must confirm a task")
     connect_timeout: float = _setting(5.0, "Seconds for one attempt to connect to the broker")
     heartbeat: int = _setting(30, "Seconds without a sign of life after which a connection counts as dead")
+    worker_timeout: float = _setting(60.0, "Seconds without a sign of life after which a worker's host counts as dead")
+    consumer_timeout: float = _setting(
+        1800.0, "The broker's consumer timeout in seconds: no late-ack task may run for as long"
+    )
     max_deliveries: int = _setting(5, "How often a late-ack task may begin before it is dead-lettered")
     retention_days: float = _setting(30.0, "Days for which a task's status can be read")
     max_arguments_bytes: int = _setting(1024 * 1024, "Largest encoded arguments of one task, in bytes")
@@ -95,6 +99,8 @@ _YEAR_SECONDS = 366 * 24 * 3600
 _LARGEST = {
     "send_timeout": _YEAR_SECONDS,
     "connect_timeout": _YEAR_SECONDS,
+    "worker_timeout": _YEAR_SECONDS,
+    "consumer_timeout": _YEAR_SECONDS,
     "heartbeat": 65_535,  # AMQP has 16 bits for it
     "max_deliveries": 50,  # the broker's own limit, which also counts clean returns, is 100
     "retention_days": 100 * 366,

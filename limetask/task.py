@@ -48,6 +48,7 @@ def task(
     acks_late: bool = False,
     qos: QoS = "default",
     time_limit: float | None = None,
+    soft_time_limit: float | None = None,
 ) -> Callable[[Callable[Concatenate[App, Parameters], Result]], Task[App, Parameters, Result]]: ...
 
 
@@ -59,12 +60,16 @@ def task(
     acks_late: bool = False,
     qos: QoS = "default",
     time_limit: float | None = None,
+    soft_time_limit: float | None = None,
 ) -> Any:
     """Declare a function, plain or `async def`, as a task. Its first argument is always the application.
 
     `name` is how senders call it, by default `module.function`. With `acks_late` the task is run again if its
     worker dies, so it must be idempotent; without, it is run once at most. `qos` is "asap", "default" or
-    "background": each category has a queue of its own. `time_limit` is in seconds.
+    "background": each category has a queue of its own.
+
+    After `soft_time_limit` seconds SoftTimeLimitExceeded is raised in the body, as soon as it runs Python code again.
+    After `time_limit` seconds the task is FAILURE, and its worker process is replaced once its other tasks have ended.
 
     Raises DeclarationError for a function or an option that cannot work, TaskNameError for a bad name, and
     DuplicateTaskError if another function has that name.
@@ -78,6 +83,7 @@ def task(
             acks_late=acks_late,
             qos=qos,
             time_limit=time_limit,
+            soft_time_limit=soft_time_limit,
         )
         functools.update_wrapper(made, declared, updated=())
         register(made)

@@ -33,6 +33,7 @@ class Connection:
     def __init__(self, settings: Settings, purpose: str) -> None:
         """Raises BrokerUrlError if the settings' `broker_url` is not an AMQP URL."""
         self._parameters = connection_parameters(settings, purpose)
+        self._namespace = settings.namespace
         self._topology = topology(Names(settings.namespace))
         self._subscriptions: list[Subscription] = []
         self._reply_queue: ReplyQueue | None = None
@@ -83,6 +84,11 @@ class Connection:
             except BrokerError:
                 continue  # it is logged, and the keeper goes on trying
 
+    async def _ready_though_refused(self) -> None:
+        # A refusal may be mended, and what waits for this must not be lost.
+        with contextlib.suppress(BrokerRefusedError):
+            await self.ready_at_last()
+
     async def close(self) -> None:
         """Close for good. May be called twice, and before the connection was open."""
         keeper, self._keeper = self._keeper, None
@@ -99,7 +105,7 @@ class Connection:
         """Publish a persistent, mandatory message; the future ends when the broker has confirmed it.
 
         `copy_to` is a second routing key on the same exchange that the receivers do not see. The future fails with
-        UnroutableError, NotConfirmedError or ConnectionLostError (which means: unknown).
+        UnroutableError, NotConfirmedError, BrokerRefusedError or ConnectionLostError (which means: unknown).
         """
         if self._session is None:
             return _failed(ConnectionLostError("not connected to the broker"))
@@ -117,8 +123,11 @@ class Connection:
             except (ConnectionLostError, NotConfirmedError) as exc:
                 logger.debug("publishing again after: %s", exc)
                 await asyncio.sleep(_FIRST_RETRY_SECONDS)
-                with contextlib.suppress(BrokerRefusedError):  # it may be mended, and this must not be lost
-                    await self.ready_at_last()
+                await self._ready_though_refused()
+            except BrokerRefusedError as exc:
+                logger.error("publishing again, since this must not be lost, after: %s", exc)
+                await asyncio.sleep(_LAST_RETRY_SECONDS)
+                await self._ready_though_refused()
 
     async def consume(self, subscription: Subscription) -> None:
         """Consume from a queue, now if the connection is open and again after every reconnect."""
@@ -140,6 +149,12 @@ class Connection:
         if self._session is None:
             raise ConnectionLostError("not connected to the broker")
         return await self._session.queue_counts(queue)
+
+    async def get(self, queue: str) -> Delivery | None:
+        """Take one message off a queue, None if there is none; one call at a time. Raises BrokerError."""
+        if self._session is None:
+            raise ConnectionLostError("not connected to the broker")
+        return await self._session.get(queue)
 
     def set_reply_queue(self, reply_queue: ReplyQueue) -> None:
         """Have a reply queue on this connection; call it before the first `ready`."""
@@ -179,8 +194,8 @@ class Connection:
         self._epoch += 1
         session = Session(await open_pika_connection(self._parameters), self._parameters, self._epoch)
         try:
+            await session.declare(self._topology, self._namespace)
             await session.open_channel()
-            await session.declare(self._topology)
             if self._reply_queue is not None:
                 await session.consume_replies(self._reply_queue)
             await self._renew_subscriptions(session)
@@ -198,13 +213,17 @@ class Connection:
             await session.consume(subscription)
 
     def _note_failure(self, error: BrokerError) -> None:
-        if str(error) != str(self._last_error):
+        told = isinstance(error, BrokerRefusedError) and self._tell_waiters(error)
+        if not told and str(error) != str(self._last_error):
             logger.warning("%s", error)
         self._last_error = error
-        if isinstance(error, BrokerRefusedError):
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_exception(error)
+
+    def _tell_waiters(self, error: BrokerRefusedError) -> bool:
+        """Raise an error to all who wait for the connection; return False if nobody does."""
+        waiting = [waiter for waiter in self._waiters if not waiter.done()]
+        for waiter in waiting:
+            waiter.set_exception(error)
+        return bool(waiting)
 
     def _note_success(self) -> None:
         if self._epoch > 1:

@@ -25,7 +25,12 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
             return _refused_vhost(parameters, refused)
         case pika_errors.ConnectionClosedByBroker(reply_code=code) as closed if code in (403, 530):
             return _refused_vhost(parameters, closed)
-        case pika_errors.ChannelClosedByBroker(reply_code=code) as closed if code in (403, 404, 405, 406):
+        case pika_errors.ChannelClosedByBroker(reply_code=403) as refused:
+            return BrokerRefusedError(
+                f"the broker refused: {refused.reply_text}: `rabbitmqctl set_permissions` gives what is missing, and "
+                "limetask's docs/security.md says what each process needs"
+            )
+        case pika_errors.ChannelClosedByBroker(reply_code=code) as closed if code in (404, 405, 406):
             return BrokerRefusedError(f"the broker refused: {closed.reply_text}")
         case pika_errors.ConnectionClosed() | pika_errors.ChannelClosed() as closed:
             return ConnectionLostError(f"closed with {closed.reply_code}: {closed.reply_text}")

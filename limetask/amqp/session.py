@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,14 +12,17 @@ import pika
 from pika import exceptions as pika_errors
 from pika.adapters.asyncio_connection import AsyncioConnection
 
+from limetask.amqp.declaring import Declarer, answer_to
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import map_error, unreachable
-from limetask.errors import BrokerError, ConnectionLostError, NotConfirmedError, UnroutableError
+from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope
 from limetask.topology import Topology
 
 _PERSISTENT = 2
 _CLOSE_SECONDS = 2.0
+# What the broker calls the exchange without a name when it refuses it.
+_DEFAULT_EXCHANGE = "amq.default"
 
 
 class Session:
@@ -32,8 +36,9 @@ class Session:
         self._socket_closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._channel: Any = None
         self._consumer_tags: list[str] = []
+        self._getting: asyncio.Future[Delivery | None]
         self._publish_number = 0
-        self._unconfirmed: dict[int, tuple[str | None, asyncio.Future[None]]] = {}
+        self._unconfirmed: dict[int, _Unconfirmed] = {}
         self._returned: set[str | None] = set()
         connection.add_on_close_callback(lambda _, error: self._on_connection_closed(error))
 
@@ -47,19 +52,14 @@ class Session:
         self._channel.add_on_close_callback(lambda _, error: self._end(error))
         self._channel.add_on_cancel_callback(lambda frame: self._end_by_cancel(frame.method.consumer_tag))
         self._channel.add_on_return_callback(self._on_return)
+        self._channel.add_callback(lambda _: self._getting.set_result(None), [pika.spec.Basic.GetEmpty], False)
         await self._call(partial(self._channel.confirm_delivery, self._on_confirm))
 
-    async def declare(self, wanted: Topology) -> None:
-        for exchange in wanted.exchanges:
-            await self._call(
-                partial(self._channel.exchange_declare, exchange.name, exchange_type=exchange.kind, durable=True)
-            )
-        for queue in wanted.queues:
-            await self._call(
-                partial(self._channel.queue_declare, queue.name, durable=True, arguments=dict(queue.arguments))
-            )
-        for binding in wanted.bindings:
-            await self._bind(binding.queue, binding.exchange, binding.routing_key)
+    async def declare(self, wanted: Topology, namespace: str) -> None:
+        try:
+            await Declarer(self._connection, self._parameters, namespace).declare(wanted)
+        except pika_errors.AMQPError as exc:
+            raise self._map(exc) from exc
 
     async def consume(self, subscription: Subscription) -> None:
         await self._call(partial(self._channel.basic_qos, prefetch_count=subscription.prefetch))
@@ -76,7 +76,7 @@ class Session:
             )
         )
         queue = frame.method.queue
-        await self._bind(queue, replies.exchange, replies.routing_key)
+        await self._call(partial(self._channel.queue_bind, queue, replies.exchange, routing_key=replies.routing_key))
         await self._consume(queue, replies.on_delivery, auto_ack=True)
 
     async def cancel_consumers(self) -> None:
@@ -88,6 +88,20 @@ class Session:
         frame = await self._call(partial(self._channel.queue_declare, queue, passive=True))
         return frame.method.message_count, frame.method.consumer_count
 
+    async def get(self, queue: str) -> Delivery | None:
+        """Take one message off a queue, None if there is none. One call at a time."""
+        self._getting = asyncio.get_running_loop().create_future()
+        on_delivery = partial(self._on_message, queue, self._getting.set_result)
+        try:
+            self._channel.basic_get(queue, on_delivery)
+        except pika_errors.AMQPError as exc:
+            raise self._map(exc) from exc
+        either: list[asyncio.Future[Any]] = [self._getting, self.closed]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not self._getting.done():
+            raise self.closed.result()
+        return self._getting.result()
+
     def publish(self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None) -> asyncio.Future[None]:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
@@ -98,7 +112,7 @@ class Session:
             confirmed.set_exception(self._map(exc))
             return confirmed
         self._publish_number += 1
-        self._unconfirmed[self._publish_number] = (envelope.message_id, confirmed)
+        self._unconfirmed[self._publish_number] = _Unconfirmed(exchange, envelope.message_id, confirmed)
         return confirmed
 
     def ack(self, tag: int, *, multiple: bool) -> None:
@@ -117,20 +131,12 @@ class Session:
         frame = await self._call(partial(self._channel.basic_consume, queue, on_message, auto_ack=auto_ack))
         self._consumer_tags.append(frame.method.consumer_tag)
 
-    async def _bind(self, queue: str, exchange: str, routing_key: str) -> None:
-        await self._call(partial(self._channel.queue_bind, queue, exchange, routing_key=routing_key))
-
     async def _call(self, method: Callable[..., Any], callback_name: str = "callback") -> Any:
         """Call one of pika's methods and wait for the broker's answer, or for the session's end."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         try:
-            method(**{callback_name: answer.set_result})
+            return await answer_to(method, self.closed, callback_name)
         except pika_errors.AMQPError as exc:
             raise self._map(exc) from exc
-        await asyncio.wait([answer, self.closed], return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise self.closed.result()
-        return answer.result()
 
     def _on_message(
         self,
@@ -158,8 +164,8 @@ class Session:
     def _on_confirm(self, frame: Any) -> None:
         confirm = frame.method
         for number in self._confirmed_numbers(confirm.delivery_tag, confirm.multiple):
-            message_id, confirmed = self._unconfirmed.pop(number)
-            self._settle(confirmed, message_id, accepted=isinstance(confirm, pika.spec.Basic.Ack))
+            publish = self._unconfirmed.pop(number)
+            self._settle(publish.confirmed, publish.message_id, accepted=isinstance(confirm, pika.spec.Basic.Ack))
 
     def _confirmed_numbers(self, last: int, multiple: bool) -> Iterable[int]:
         if multiple:
@@ -191,14 +197,31 @@ class Session:
         mapped = self._map(error)
         self.closed.set_result(mapped)
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
-        for _, confirmed in unconfirmed.values():
-            if not confirmed.done():
-                confirmed.set_exception(ConnectionLostError(f"closed before the broker confirmed: {mapped}"))
+        for publish in unconfirmed.values():
+            if not publish.confirmed.done():
+                publish.confirmed.set_exception(_fate_of(publish, mapped))
         if self._connection.is_open:
             self._connection.close()
 
     def _map(self, error: BaseException) -> BrokerError:
         return map_error(error, self._parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unconfirmed:
+    """A publish that the broker has not answered yet."""
+
+    exchange: str
+    message_id: str | None
+    confirmed: asyncio.Future[None]
+
+
+def _fate_of(publish: _Unconfirmed, closed: BrokerError) -> BrokerError:
+    """Return what became of a publish when its channel closed: unknown, unless its exchange was refused to us."""
+    exchange = publish.exchange or _DEFAULT_EXCHANGE
+    if isinstance(closed, BrokerRefusedError) and f"exchange '{exchange}'" in str(closed):
+        return BrokerRefusedError(str(closed))
+    return ConnectionLostError(f"closed before the broker confirmed: {closed}")
 
 
 def _properties(envelope: Envelope, copy_to: str | None) -> Any:

@@ -17,6 +17,8 @@ from rich.text import Text
 _SHOWN_AS_NOTHING = "-"
 # What is piped into another program is not to be cut or wrapped for a terminal.
 _WIDTH_WITHOUT_TERMINAL = 240
+# orjson goes 254 levels deep, and the document around has some of its own.
+_DEEPEST = 100
 _AGE_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -28,18 +30,26 @@ def print_json(document: Any) -> None:
     click.echo(orjson.dumps(json_value(document), default=str, option=options).decode())
 
 
-def json_value(value: Any) -> Any:
-    """Return a value that orjson can write: a task's arguments may hold sets, bytes and keys of any type."""
-    if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(key): json_value(part) for key, part in value.items()}
-    if isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes):
-        return [json_value(part) for part in value]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()  # lone surrogates
-    is_large = isinstance(value, int) and not -(2**63) <= value < 2**64
-    return str(value) if is_large else value
+def json_value(value: Any, depth: int = 0) -> Any:
+    """Return a value that orjson can write: a task's arguments may hold sets, bytes, any keys, and be deep."""
+    if depth > _DEEPEST:
+        return repr(value)
+    match value:
+        case Mapping():
+            return {_key(key): json_value(part, depth + 1) for key, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [json_value(part, depth + 1) for part in value]
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()  # it may hold half of a surrogate pair
+        case int() if not -(2**63) <= value < 2**64:
+            return str(value)
+    return value
+
+
+def _key(key: Any) -> str:
+    return str(json_value(key if isinstance(key, str | bytes) else repr(key)))
 
 
 def print_table(columns: Iterable[str], rows: Iterable[Sequence[str | None]]) -> None:

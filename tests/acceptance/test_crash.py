@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from limetask import Settings, Status, send_task
@@ -70,3 +71,30 @@ def test_no_child_outlives_a_killed_supervisor(settings: Settings, start_worker:
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
     eventually(lambda: not any(Path(f"/proc/{child}").exists() for child in children), 30, "the children's end")
+
+
+def test_a_host_that_dies_as_a_whole_is_noticed(
+    settings: Settings, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """When supervisor and children die at once, another host's recorder fails what they were running."""
+    settings = replace(settings, worker_timeout=4.0)
+    dying = start_worker(settings, "shop", "--processes", "1", "--roles", "tasks")
+    start_worker(settings, "shop", "--roles", "recorder")
+    status = send_task("shop.tasks.hold", "acme", str(tmp_path / "trace"))
+    eventually(lambda: status.refresh().status is Status.STARTED)
+    dying.kill()  # the whole process group
+    ended = status.wait(20)
+    assert ended.error is not None
+    assert (ended.status, ended.error.type) == (Status.FAILURE, "WorkerLost")
+    assert "no sign of life" in ended.error.message
+
+
+def test_a_busy_host_is_not_presumed_dead(
+    settings: Settings, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """A task that runs for longer than a host may be silent is left alone: its supervisor gives signs of life."""
+    settings = replace(settings, worker_timeout=2.0)
+    start_worker(settings, "shop", "--processes", "1")
+    status = send_task("shop.tasks.nap", "acme", 7.0)
+    assert status.wait(20).status is Status.SUCCESS
+    eventually(lambda: status.refresh().status is Status.SUCCESS)

@@ -18,6 +18,7 @@ from limetask_worker.claims import Claims
 from limetask_worker.consumer import Consumer
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
+from limetask_worker.limits import Limits
 from limetask_worker.loading import LoadingError, load_tasks
 from limetask_worker.process import run_child, unless_stopped
 from limetask_worker.settle import Settler
@@ -36,7 +37,8 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     settings = current_settings()
     tasks = load_tasks(options.packages)
     _warn_of_packages_without_tasks(options.packages, tasks.values())
-    _warn_of_time_limits(tasks.values())
+    limits = Limits(settings.consumer_timeout, options.max_tasks, options.max_memory_bytes)
+    limits.check(tasks.values())
     make_application = _load_factory(settings.application_factory)
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
@@ -46,14 +48,20 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     settler = Settler(consuming, publishing, names, signer, options.worker)
     claims = Claims(publishing, names)
     solo = SoloRunner(options)
-    consumer = Consumer(consuming, names, signer, options.queues, options.slots, settler, executor, claims, solo)
+    consumer = Consumer(
+        consuming, names, signer, options.queues, options.slots, settler, executor, claims, solo, limits
+    )
 
     if await unless_stopped(_connect(publishing, consuming), stop):
         # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.
         control.send_ready({"tasks": sorted(tasks)})
         await control.flush()
         await consumer.start()
-        await stop.wait()
+        await _until_any(stop, limits.spoilt, limits.used_up)
+        if limits.used_up.is_set() and not stop.is_set():
+            await _use_up(consumer, limits, stop)
+    if limits.spoilt.is_set():
+        logger.warning("this process makes room for another: %s", limits.reason)
     all_ended = await _finish(consumer, settler, options.grace)
     await consuming.close()
     await publishing.close()
@@ -68,12 +76,6 @@ def _warn_of_packages_without_tasks(packages: Iterable[str], tasks: Iterable[Tas
             logger.warning("%s declares no task", package)
 
 
-def _warn_of_time_limits(tasks: Iterable[TaskDeclaration]) -> None:
-    for declaration in tasks:
-        if declaration.time_limit is not None:
-            logger.warning("time_limit of %s is not enforced by this version", declaration.name)
-
-
 def _load_factory(path: str) -> ApplicationFactory:
     try:
         return load_application_factory(path)
@@ -86,6 +88,24 @@ def _load_factory(path: str) -> ApplicationFactory:
 async def _connect(publishing: Connection, consuming: Connection) -> None:
     await publishing.ready_at_last()
     await consuming.ready_at_last()
+
+
+async def _until_any(*events: asyncio.Event) -> None:
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for one in waiting:
+        one.cancel()
+
+
+async def _use_up(consumer: Consumer, limits: Limits, stop: asyncio.Event) -> None:
+    """Take no more tasks and let the running ones end, however long they take, unless the worker is stopped."""
+    logger.info("this process makes room for another: %s", limits.reason)
+    await unless_stopped(_ended_after_stop(consumer), stop)
+
+
+async def _ended_after_stop(consumer: Consumer) -> None:
+    await consumer.stop()
+    await consumer.ended()
 
 
 async def _finish(consumer: Consumer, settler: Settler, grace: float) -> bool:

@@ -84,6 +84,10 @@ class _WordList(click.ParamType[tuple[str, ...]]):
     metavar="SECONDS",
     help="Time that running tasks get to end when the worker is stopped.",
 )
+@click.option("--max-tasks-per-child", type=click.IntRange(1), metavar="N", help="Replace a process after N tasks.")
+@click.option(
+    "--max-memory-per-child", type=click.IntRange(1), metavar="MIB", help="Replace a process that took MIB of memory."
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
     "--log-level",
@@ -99,6 +103,8 @@ def main(
     queues: tuple[QoS, ...],
     roles: tuple[str, ...],
     grace: float,
+    max_tasks_per_child: int | None,
+    max_memory_per_child: int | None,
     log_format: LogFormat,
     log_level: str,
 ) -> None:
@@ -118,7 +124,17 @@ def main(
         raise click.UsageError(
             "which package holds your tasks? Try: limetask-worker my_package (or --roles recorder to run none)"
         )
-    options = ChildOptions("", packages, queues, slots, grace, log_format, log_level.lower())
+    options = ChildOptions(
+        worker="",
+        packages=packages,
+        queues=queues,
+        slots=slots,
+        grace=grace,
+        max_tasks=max_tasks_per_child,
+        max_memory_bytes=max_memory_per_child and max_memory_per_child * 1024 * 1024,
+        log_format=log_format,
+        log_level=log_level.lower(),
+    )
     plan = Plan(processes if "tasks" in roles else 0, "recorder" in roles, options)
     configure_logging(log_format, log_level, "supervisor")
     try:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from functools import partial
 
-from limetask.amqp import Connection, Delivery, Subscription
+from limetask.amqp import Connection, Delivery
 from limetask.codec import decode_identity, decode_task
 from limetask.errors import MessageRefusedError
 from limetask.message import Decision, TaskIdentity, Verdict
@@ -19,6 +19,8 @@ from limetask.status import Status
 from limetask.topology import Names, QoS
 from limetask_worker.claims import Claims
 from limetask_worker.executor import Executor
+from limetask_worker.intake import Intake
+from limetask_worker.limits import Limits, time_limit_exceeded
 from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
 from limetask_worker.settle import Settler
 from limetask_worker.solo import SoloDiedError, SoloRunner
@@ -48,6 +50,7 @@ class Consumer:
         executor: Executor,
         claims: Claims,
         solo: SoloRunner,
+        limits: Limits,
     ) -> None:
         self._connection = connection
         self._names = names
@@ -56,6 +59,7 @@ class Consumer:
         self._executor = executor
         self._claims = claims
         self._solo = solo
+        self._limits = limits
         self._slots = slots
         self._waiting: dict[QoS, deque[Work]] = {qos: deque() for qos in queues}
         self._claiming: dict[tuple[str, int], Work] = {}
@@ -63,19 +67,16 @@ class Consumer:
         self._running: dict[tuple[str, int], Work] = {}
         self._start_scheduled = False
         self._changed = asyncio.Event()
+        self._intake = Intake(connection, names, queues, slots, self._admit, self._schedule_start)
 
     async def start(self) -> None:
         """Consume, now and after every reconnect."""
-        for qos in self._waiting:
-            subscription = Subscription(self._names.task_queue(qos), self._slots, partial(self._admit, qos))
-            await self._connection.consume(subscription)
+        await self._intake.start()
 
     async def stop(self) -> None:
         """Take nothing more, and give back what has not started."""
-        await self._connection.cancel_consumers()
-        for waiting in self._waiting.values():
-            while waiting:
-                self._connection.give_back(waiting.popleft().delivery)
+        await self._intake.stop()
+        self._give_back_waiting()
 
     async def ended(self) -> None:
         """Return when no task runs, or may run because the recorder has said so or is about to."""
@@ -101,6 +102,7 @@ class Consumer:
                 self._accept(qos, delivery, identity, declaration)
         except MessageRefusedError as exc:
             self._settler.refused(delivery, identity, str(exc), type(exc).__name__)
+        self._schedule_start()
 
     def _accept(self, qos: QoS, delivery: Delivery, identity: TaskIdentity, declaration: TaskDeclaration) -> None:
         work = Work(delivery, decode_task(identity, delivery.envelope), declaration)
@@ -161,6 +163,15 @@ class Consumer:
         batch = [work for waiting in self._waiting.values() for work in self._take(waiting)]
         if batch:
             self._settler.started(batch, self._run, self._doubt)
+        if len(self._running) < self._slots:
+            self._intake.has_room()
+        elif any(self._waiting.values()):
+            self._intake.is_full(self._give_back_waiting)
+
+    def _give_back_waiting(self) -> None:
+        for waiting in self._waiting.values():
+            while waiting:
+                self._connection.give_back(waiting.popleft().delivery)
 
     def _take(self, waiting: deque[Work]) -> list[Work]:
         taken: list[Work] = []
@@ -180,9 +191,28 @@ class Consumer:
 
     def _run(self, work: Work) -> None:
         ended = asyncio.ensure_future(self._solo.run(work)) if _is_suspect(work) else self._executor.run(work)
+        seconds = self._limits.time_limit_of(work.declaration)
+        if seconds is not None:
+            work.time_limit = asyncio.get_running_loop().call_later(seconds, self._cut_off, work, ended, seconds)
         ended.add_done_callback(partial(self._on_ended, work))
 
+    def _cut_off(self, work: Work, ended: asyncio.Future[Outcome], seconds: float) -> None:
+        """End a task that exceeds its time limit for everybody else; the body itself only ends with its process."""
+        outcome = time_limit_exceeded(seconds)
+        _log_end(work, outcome)
+        self._settler.ended(work, outcome)
+        work.is_cut_off = True
+        self._release(work)
+        if _is_suspect(work):
+            ended.cancel()  # which kills its own process
+        else:
+            self._limits.process_is_spoilt(f"task {work.message.identity.task_name} exceeded its time limit")
+
     def _on_ended(self, work: Work, ended: asyncio.Future[Outcome]) -> None:
+        if work.time_limit is not None:
+            work.time_limit.cancel()
+        if work.is_cut_off:
+            return
         if isinstance(ended.exception(), SoloDiedError):
             logger.error("%s, running it alone", ended.exception(), extra={WORK_FIELD: work})
             self._doubt(work)
@@ -194,6 +224,7 @@ class Consumer:
             _log_end(work, outcome)
             self._settler.ended(work, outcome)
         self._release(work)
+        self._limits.count_ended_task()
 
     def _release(self, work: Work) -> None:
         self._running.pop(work.key, None)

@@ -23,7 +23,8 @@ class ChildOptions:
     """All that a child process is told at its start; settings it reads from the environment itself.
 
     `worker` names the process and is never used twice. `slots` is how many tasks run at a time, `grace` how many
-    seconds they get to end when the process is stopped.
+    seconds they get to end when the process is stopped. After `max_tasks`, or with more than `max_memory_bytes`, it
+    makes room for another.
     """
 
     worker: str
@@ -31,6 +32,8 @@ class ChildOptions:
     queues: tuple[QoS, ...] = ()
     slots: int = 8
     grace: float = 30.0
+    max_tasks: int | None = None
+    max_memory_bytes: int | None = None
     log_format: LogFormat = "text"
     log_level: str = "info"
 

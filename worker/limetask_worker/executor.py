@@ -21,10 +21,12 @@ from typing import Any
 import orjson
 
 from limetask.codec import valid_text
-from limetask.errors import ConfigurationError, ResultError, TaskFailure, UnknownApplicationError
+from limetask.errors import ConfigurationError, ResultError, SoftTimeLimitExceeded, TaskFailure, UnknownApplicationError
 from limetask.results import encode_result
 from limetask.status import ErrorInfo, Status
+from limetask_worker import soft_limit
 from limetask_worker.applications import ApplicationFactory
+from limetask_worker.soft_limit import soft_limit_in_thread, with_soft_limit
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ logger = logging.getLogger(__name__)
 _MAX_MESSAGE_CHARACTERS = 10_000
 _MAX_TRACEBACK_CHARACTERS = 50_000
 
-_FRAMES_ABOVE = (__file__, contextlib.__file__, *asyncio.__path__, *concurrent.futures.__path__)
+_FRAMES_ABOVE = (__file__, soft_limit.__file__, contextlib.__file__, *asyncio.__path__, *concurrent.futures.__path__)
 
 current_work: contextvars.ContextVar[Work | None] = contextvars.ContextVar("current_work", default=None)
 """The task whose body is running in this thread or coroutine."""
@@ -80,7 +82,8 @@ class Executor:
                 _refuse_asynchronous(application)
                 if hasattr(application, "__enter__"):
                     application = stack.enter_context(application)
-            result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
+            with soft_limit_in_thread(work.declaration.soft_time_limit):
+                result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
             return encode_result(result, self._max_result_bytes)
 
     async def _run_coroutine(self, work: Work) -> Outcome:
@@ -100,7 +103,8 @@ class Executor:
                     application = await stack.enter_async_context(application)
                 elif hasattr(application, "__enter__"):
                     application = stack.enter_context(application)
-            result = await work.declaration.function(application, *work.message.args, **work.message.kwargs)
+            body = work.declaration.function(application, *work.message.args, **work.message.kwargs)
+            result = await with_soft_limit(work.declaration.soft_time_limit, body)
             return encode_result(result, self._max_result_bytes)
 
     def _success(self, result: bytes) -> Outcome:
@@ -170,7 +174,8 @@ def _outcome_of(exc: BaseException) -> Outcome:
 
 def _type_of(exc: BaseException) -> str:
     kind = type(exc)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    is_well_known = kind.__module__ in ("builtins", SoftTimeLimitExceeded.__module__)
+    return kind.__qualname__ if is_well_known else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _message_of(exc: BaseException) -> str:

@@ -19,8 +19,9 @@ from typing import TypeVar
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.codec import encode_dead_letter
 from limetask.errors import MessageRefusedError, StoreError
-from limetask.message import WORKER_LOST, Claim, Completion, Started, WorkerLost
+from limetask.message import WORKER_LOST, Alive, Claim, Completion, Started, WorkerLost
 from limetask.records import (
+    decode_alive,
     decode_claim,
     decode_completion,
     decode_started,
@@ -35,6 +36,7 @@ from limetask_worker.control import ChildOptions, Control
 from limetask_worker.process import run_child, unless_stopped
 from limetask_worker.schema import upgrade
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
+from limetask_worker.vital_signs import VitalSigns
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ _PREFETCH = 2 * _BATCH  # one batch being written, the next one here already
 # A task that takes no time has its start and its end in one transaction.
 _LINGER_SECONDS = 0.005
 _RETRY_SECONDS = 1.0
+_WATCH_EVERY_SECONDS = 2.0
 _PRUNE_EVERY_SECONDS = 600.0
 _PRUNE_ROWS = 1000
 _PRUNE_PAUSE_SECONDS = 0.2
@@ -65,6 +68,7 @@ class Recorder:
         self._pending: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._vital_signs = VitalSigns(settings.worker_timeout)
         self._writer: StoreWriter | None = None
 
     async def open(self) -> None:
@@ -80,7 +84,7 @@ class Recorder:
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop` is set and nothing more arrives."""
         waking = asyncio.ensure_future(self._wake_on(stop))
-        pruning = asyncio.ensure_future(self._prune_for_ever())
+        background = [asyncio.ensure_future(self._prune_for_ever()), asyncio.ensure_future(self._watch_for_ever())]
         while not stop.is_set():
             await self._arrived.wait()
             if len(self._pending) < _BATCH:
@@ -88,7 +92,8 @@ class Recorder:
             await self._record_pending()
         await self._drain()
         waking.cancel()
-        pruning.cancel()
+        for service in background:
+            service.cancel()
 
     def close(self) -> None:
         self._store_thread.shutdown(wait=True)
@@ -136,6 +141,8 @@ class Recorder:
                     await self._write(list(group))
                 case "claim":
                     await self._each(group, decode_claim, self._answer)
+                case "alive":
+                    await self._each(group, decode_alive, self._note_alive)
                 case "worker-lost":
                     await self._each(group, decode_worker_lost, self._fail_tasks_of)
                 case _:
@@ -181,6 +188,21 @@ class Recorder:
     async def _merge(self, records: Sequence[Record]) -> None:
         if records:
             await self._in_store(lambda: self._open_writer().merge(records))
+
+    async def _note_alive(self, alive: Alive) -> None:
+        self._vital_signs.hear(alive.workers)
+
+    async def _watch_for_ever(self) -> None:
+        """Fail the tasks of workers that have fallen silent, as when their host has died."""
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_SECONDS)
+            if not self._consuming.is_ready or self._pending:
+                self._vital_signs.listen_anew()  # signs of life may be on their way
+                continue
+            running = await self._in_store(lambda: self._open_writer().workers_running())
+            for worker in self._vital_signs.silent(running):
+                reason = f"no sign of life from its worker for {self._settings.worker_timeout:g} s"
+                await self._fail_tasks_of(WorkerLost(worker, reason, datetime.now(UTC)))
 
     async def _fail_tasks_of(self, lost: WorkerLost) -> None:
         """Publish the failure of each early task that a dead process was running.

@@ -83,6 +83,11 @@ class StoreWriter:
         with store_errors(self._url), self._engine.connect() as connection:
             return [_started_of(row) for row in connection.execute(_RUNNING_UNDER, {"worker": worker})]
 
+    def workers_running(self) -> list[str]:
+        """Return the workers under which early-ack tasks have started and not ended."""
+        with store_errors(self._url), self._engine.connect() as connection:
+            return list(connection.execute(_WORKERS_RUNNING).scalars())
+
     def prune(self, before: datetime, limit: int = 1000) -> int:
         """Delete the oldest tasks that ended before `before`, `limit` at most, and return how many there were."""
         bounds = {"oldest_id": ids.oldest_id(before), "before": before, "limit": limit}
@@ -104,6 +109,8 @@ _RUNNING_UNDER = select(
     _columns.sent_at,
     _columns.started_at,
 ).where(_columns.worker == bindparam("worker"), is_started, _columns.acks_late == false())
+
+_WORKERS_RUNNING = select(_columns.worker).where(is_started, _columns.acks_late == false()).distinct()
 
 # A task ends after it was sent, so the ids made at `before` and later need no look.
 _PRUNE = delete(task_status).where(

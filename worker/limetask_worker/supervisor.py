@@ -20,8 +20,8 @@ from typing import Any
 
 from limetask.amqp import Connection
 from limetask.errors import BrokerError
-from limetask.message import WorkerLost
-from limetask.records import encode_worker_lost
+from limetask.message import Alive, WorkerLost
+from limetask.records import encode_alive, encode_worker_lost
 from limetask.settings import Settings
 from limetask.topology import Names
 from limetask_worker.control import ChildOptions, Control, Failed, Ready
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # A child gets this much longer than its grace time to publish and ack what ended.
 _SETTLE_SECONDS = 15.0
 _TELL_SECONDS = 10.0
+# So many signs of life may be given in the time after which a silent worker counts as dead.
+_SIGNS_IN_TIME = 6
 _TELL_IN_A_HURRY_SECONDS = 2.0
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
@@ -65,6 +67,7 @@ class Supervisor:
         self._plan = plan
         self._on_ready = on_ready
         self._names = Names(settings.namespace)
+        self._worker_timeout = settings.worker_timeout
         self._connection = Connection(settings, f"supervisor {socket.gethostname()}")
         self._worker_prefix = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}"
         self._serial = 0
@@ -81,8 +84,10 @@ class Supervisor:
         """Keep the children running; return the exit code: 0, or 1 if it could not start or had to cut tasks off."""
         self._catch_signals()
         keepers = [asyncio.ensure_future(self._keep(role)) for role in self._plan.roles]
+        living = asyncio.ensure_future(self._give_signs_of_life())
         await self._stopping.wait()
         await self._stop_children(Role.TASKS)
+        living.cancel()
         await self._stop_children(Role.RECORDER)
         await asyncio.wait(keepers)
         await self._finish_telling()
@@ -90,6 +95,19 @@ class Supervisor:
         if self._failure is not None:
             logger.critical("%s", self._failure)
         return 1 if self._failure is not None or self._cut_off else 0
+
+    async def _give_signs_of_life(self) -> None:
+        while True:
+            workers = tuple(child.options.worker for child in self._children if child.role is Role.TASKS)
+            await self._say_alive(Alive(workers))
+            await asyncio.sleep(self._worker_timeout / _SIGNS_IN_TIME)
+
+    async def _say_alive(self, alive: Alive) -> None:
+        try:
+            await self._connection.ready(timeout=_TELL_SECONDS)
+            await self._connection.publish("", self._names.results_queue, encode_alive(alive))
+        except BrokerError as exc:
+            logger.debug("no sign of life could be given: %s", exc)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

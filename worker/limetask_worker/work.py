@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,8 +16,8 @@ from limetask.status import ErrorInfo, Status
 class Work:
     """A task that may run here, its delivery, and when it was started.
 
-    `copies` are further deliveries of the same attempt, which was sent twice. `begun` is how often its body has begun,
-    this time included, if the recorder has said so.
+    `begun` is how often its body has begun, this time included, if the recorder has said so. `copies` are further
+    deliveries of the same attempt, which was sent twice. `time_limit` is the timer that cuts it off.
     """
 
     delivery: Delivery
@@ -26,6 +27,8 @@ class Work:
     begun: int | None = None
     copies: list[Delivery] = field(default_factory=list)
     is_acked: bool = False
+    is_cut_off: bool = False
+    time_limit: asyncio.TimerHandle | None = None
 
     @property
     def key(self) -> tuple[str, int]:

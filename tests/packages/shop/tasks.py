@@ -113,3 +113,9 @@ def kill_the_process(app: Application, path: str) -> None:
 def _trace(path: str) -> None:
     with Path(path).open("a") as traces:
         traces.write(f"{os.getpid()}\n")
+
+
+@task
+def sleep(app: Application, seconds: float) -> None:
+    """Take some time."""
+    time.sleep(seconds)

@@ -1,0 +1,170 @@
+"""Declares what must exist on the broker. A user who may not declare it checks that it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import shlex
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any, NoReturn
+
+from pika import exceptions as pika_errors
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from limetask.amqp.faults import map_error
+from limetask.amqp.url import address_of
+from limetask.errors import BrokerRefusedError
+from limetask.topology import Binding, Exchange, Queue, Topology
+
+_ACCESS_REFUSED = 403
+_NOT_FOUND = 404
+
+Call = Callable[..., Any]
+
+
+async def answer_to(call: Call, closed: asyncio.Future[Any], callback_name: str = "callback") -> Any:
+    """Call one of pika's methods and wait for the broker's answer; raises what `closed` holds if that comes first."""
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    call(**{callback_name: answer.set_result})
+    await asyncio.wait([answer, closed], return_when=asyncio.FIRST_COMPLETED)
+    if not answer.done():
+        raise closed.result()
+    return answer.result()
+
+
+class Declarer:
+    """Declares a topology on channels of its own, since the broker closes a channel with each refusal."""
+
+    def __init__(self, connection: AsyncioConnection, parameters: Any, namespace: str) -> None:
+        self._connection = connection
+        self._parameters = parameters
+        self._namespace = namespace
+
+    async def declare(self, wanted: Topology) -> None:
+        """Declare everything; with a user who may not, make sure that everything is there.
+
+        Bindings cannot be asked for in AMQP: whoever may not declare trusts those who declared queues to have bound
+        them. Raises BrokerRefusedError for what is missing, ChannelClosedByBroker for what differs, and
+        ConnectionLostError.
+        """
+        try:
+            async with self._channel() as channel:
+                await channel.declare_all(wanted)
+        except pika_errors.ChannelClosedByBroker as refused:
+            if refused.reply_code != _ACCESS_REFUSED:
+                raise
+            await self._check(wanted, refused)
+        else:
+            await self._bind(wanted)
+
+    async def _check(self, wanted: Topology, refused: pika_errors.ChannelClosedByBroker) -> None:
+        objects: tuple[Exchange | Queue, ...] = (*wanted.exchanges, *wanted.queues)
+        async with self._channel() as channel:
+            for one in objects:
+                try:
+                    await channel.check(one)
+                except pika_errors.ChannelClosedByBroker as missing:
+                    self._refuse_missing(one, missing, refused)
+
+    async def _bind(self, wanted: Topology) -> None:
+        async with self._channel() as channel:
+            for binding in wanted.bindings:
+                try:
+                    await channel.bind(binding)
+                except pika_errors.ChannelClosedByBroker as refused:
+                    self._refuse_binding(binding, refused)
+
+    @contextlib.asynccontextmanager
+    async def _channel(self) -> AsyncIterator[_Channel]:
+        channel = _Channel(self._parameters)
+        await channel.open(self._connection)
+        try:
+            yield channel
+        finally:
+            await channel.close()
+
+    def _refuse_missing(
+        self,
+        one: Exchange | Queue,
+        missing: pika_errors.ChannelClosedByBroker,
+        refused: pika_errors.ChannelClosedByBroker,
+    ) -> NoReturn:
+        kind = type(one).__name__.lower()
+        fault = "is missing" if missing.reply_code == _NOT_FOUND else f"cannot be checked ({missing.reply_text})"
+        raise BrokerRefusedError(
+            f"{kind} {one.name!r} {fault} at {address_of(self._parameters)}, and user {self._user!r} lacks the "
+            f"permission to configure ({refused.reply_text}): connect once as a user who has it, or give it with "
+            f"`{self._permit()}`"
+        ) from missing
+
+    def _refuse_binding(self, binding: Binding, refused: pika_errors.ChannelClosedByBroker) -> NoReturn:
+        if refused.reply_code != _ACCESS_REFUSED:
+            raise refused
+        raise BrokerRefusedError(
+            f"user {self._user!r} may configure queue {binding.queue!r} and not bind it to exchange "
+            f"{binding.exchange!r} ({refused.reply_text}): it lacks the permission to write to the queue or to read "
+            f"from the exchange. Give both with `{self._permit()}`, or take away the permission to configure"
+        ) from refused
+
+    @property
+    def _user(self) -> str:
+        user: str = self._parameters.credentials.username
+        return user
+
+    def _permit(self) -> str:
+        """Return the command that gives a user all that limetask ever needs: new permissions replace all old ones."""
+        own = re.escape(f"{self._namespace}.")
+        patterns = (f"^({own}|amq\\.gen)", f"^({own}|amq\\.(gen|default))", f"^({own}|amq\\.gen)")
+        return shlex.join(
+            ["rabbitmqctl", "set_permissions", "-p", self._parameters.virtual_host, self._user, *patterns]
+        )
+
+
+class _Channel:
+    """A channel for what the broker may refuse. Its refusal is raised as pika tells it, a lost connection as ours."""
+
+    def __init__(self, parameters: Any) -> None:
+        self._parameters = parameters
+        self._closed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._channel: Any = None
+
+    async def open(self, connection: AsyncioConnection) -> None:
+        def open_channel(on_open: Callable[[Any], None]) -> None:
+            self._channel = connection.channel(on_open_callback=on_open)
+            self._channel.add_on_close_callback(lambda _, error: self._on_closed(error))
+
+        await answer_to(open_channel, self._closed, "on_open")
+
+    async def close(self) -> None:
+        if self._channel.is_open:
+            self._channel.close()
+            await asyncio.wait([self._closed])
+
+    async def declare_all(self, wanted: Topology) -> None:
+        for exchange in wanted.exchanges:
+            await self._answer_to(
+                partial(self._channel.exchange_declare, exchange.name, exchange_type=exchange.kind, durable=True)
+            )
+        for queue in wanted.queues:
+            await self._answer_to(
+                partial(self._channel.queue_declare, queue.name, durable=True, arguments=dict(queue.arguments))
+            )
+
+    async def check(self, one: Exchange | Queue) -> None:
+        """Ask whether it exists, which needs no permission."""
+        declare = self._channel.queue_declare if isinstance(one, Queue) else self._channel.exchange_declare
+        await self._answer_to(partial(declare, one.name, passive=True))
+
+    async def bind(self, binding: Binding) -> None:
+        await self._answer_to(
+            partial(self._channel.queue_bind, binding.queue, binding.exchange, routing_key=binding.routing_key)
+        )
+
+    def _on_closed(self, error: BaseException) -> None:
+        is_refusal = isinstance(error, pika_errors.ChannelClosedByBroker)
+        self._closed.set_result(error if is_refusal else map_error(error, self._parameters))
+
+    async def _answer_to(self, call: Call) -> Any:
+        return await answer_to(call, self._closed)

@@ -1,0 +1,107 @@
+"""Time limits, fairness between workers, and processes that are replaced in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from limetask import Settings, Status, send_task
+from tests.broker import subscriber
+from tests.waiting import eventually
+from tests.worker import Worker
+
+StartWorker = Callable[..., Worker]
+WAIT = 20.0
+
+
+def test_a_soft_limit_interrupts_the_body(settings: Settings, start_worker: StartWorker) -> None:
+    """SoftTimeLimitExceeded is raised in a function and in a coroutine, which may clean up and return."""
+    start_worker(settings, "shop", "--processes", "1")
+    spinning = send_task("shop.limited.spin", "acme", 30.0)
+    napping = send_task("shop.limited.nap_softly", "acme", 30.0)
+    tidy = send_task("shop.limited.tidy_up_in_time", "acme")
+    for status in (spinning.wait(WAIT), napping.wait(WAIT)):
+        assert status.status is Status.FAILURE
+        assert status.error is not None
+        assert status.error.type == "SoftTimeLimitExceeded"
+    assert tidy.wait(WAIT).result == "tidied up"
+    assert send_task("shop.tasks.add", "acme", 1, 2).wait(WAIT).result == 3
+
+
+def test_a_hard_limit_ends_the_task_and_replaces_its_process(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """A body that exceeds its limit is FAILURE at once, early and late; its neighbours end, and others go on."""
+    with subscriber(settings.broker_url, settings.namespace) as events:
+        worker = start_worker(settings, "shop", "--processes", "1")
+        [first] = worker.child_pids()
+        neighbour = send_task("shop.tasks.nap", "acme", 3.0)
+        early = send_task("shop.limited.sleep", "acme", str(tmp_path / "early"), 60.0)
+        late = send_task("shop.limited.sleep_late", "acme", str(tmp_path / "late"), 60.0)
+        for status in (early.wait(WAIT), late.wait(WAIT)):
+            assert status.status is Status.FAILURE
+            assert status.error is not None
+            assert (status.error.type, "1 s" in status.error.message) == ("TimeLimitExceeded", True)
+        assert neighbour.wait(WAIT).status is Status.SUCCESS
+        eventually(lambda: worker.child_pids() not in ([], [first]), WAIT)
+        assert send_task("shop.tasks.add", "acme", 1, 2).wait(WAIT).result == 3
+        assert len((tmp_path / "late").read_text().splitlines()) == 1  # it was not run again
+        assert len(events.wait_for(4)) == 4
+    eventually(lambda: early.refresh().is_completed() and late.refresh().is_completed())
+
+
+def test_a_late_task_without_end_keeps_the_worker_from_starting(settings: Settings, start_worker: StartWorker) -> None:
+    """A late task that may run longer than the broker waits for its ack is refused, with what to change."""
+    worker = start_worker(settings, "shop", "--processes", "1", ready=False, LIMETASK_CONSUMER_TIMEOUT="1")
+    assert worker.process.wait(30) == 1
+    assert "shop.limited.sleep_late may run for 1 s" in worker.log
+    assert "LIMETASK_CONSUMER_TIMEOUT" in worker.log
+
+
+def test_a_busy_worker_hoards_nothing(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:
+    """With all slots of one worker busy, what it had fetched goes to another that is free; afterwards all goes on."""
+    start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks", "--log-level", "debug")
+    start_worker(settings, "shop", "--roles", "recorder")
+    busy = [send_task("shop.tasks.hold", "acme", str(tmp_path / "trace")) for _ in range(2)]
+    eventually(lambda: all(status.refresh().status is Status.STARTED for status in busy))
+    quick = [send_task("shop.tasks.add", "acme", number, 1) for number in range(20)]
+    start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
+    for status in quick:
+        assert status.wait(WAIT).status is Status.SUCCESS
+    (tmp_path / "trace.release").touch()
+    for status in busy:
+        assert status.wait(WAIT).status is Status.SUCCESS
+    later = [send_task("shop.tasks.add", "acme", number, 2) for number in range(50)]
+    assert all(status.wait(WAIT).status is Status.SUCCESS for status in later)
+
+
+def test_long_tasks_are_pulled_one_by_one(settings: Settings, start_worker: StartWorker) -> None:
+    """A worker whose slots are always busy runs all there is, from all queues, and is quick again afterwards."""
+    start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--log-level", "debug")
+    long = [send_task("shop.tasks.sleep", "acme", 0.7) for _ in range(8)]
+    long += [send_task("shop.tasks.tidy", "acme") for _ in range(4)]
+    for status in long:
+        assert status.wait(30).status is Status.SUCCESS
+    assert send_task("shop.tasks.add", "acme", 1, 2).wait(WAIT).result == 3
+
+
+def test_a_process_is_replaced_after_so_many_tasks(settings: Settings, start_worker: StartWorker) -> None:
+    """--max-tasks-per-child replaces a process without losing a task or failing one."""
+    worker = start_worker(settings, "shop", "--processes", "1", "--max-tasks-per-child", "10")
+    [first] = worker.child_pids()
+    statuses = [send_task("shop.tasks.add", "acme", number, 1) for number in range(60)]
+    assert {status.wait(30).status for status in statuses} == {Status.SUCCESS}
+    assert not psutil.pid_exists(first)
+    assert "has run enough tasks" in worker.log
+
+
+def test_a_process_is_replaced_when_it_has_grown(settings: Settings, start_worker: StartWorker) -> None:
+    """--max-memory-per-child replaces a process that has taken too much memory."""
+    worker = start_worker(settings, "shop", "--processes", "1", "--max-memory-per-child", "200")
+    [first] = worker.child_pids()
+    assert send_task("shop.limited.take_memory", "acme", 250).wait(WAIT).status is Status.SUCCESS
+    eventually(lambda: not psutil.pid_exists(first), WAIT)
+    assert send_task("shop.tasks.add", "acme", 1, 2).wait(WAIT).result == 3
+    assert "takes too much memory" in worker.log

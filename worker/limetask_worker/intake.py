@@ -1,0 +1,132 @@
+"""Lets deliveries come in as fast as tasks begin, without hoarding what another worker could run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import Any
+
+from limetask.amqp import Connection, Delivery, Subscription
+from limetask.errors import BrokerError
+from limetask.topology import Names, QoS
+
+logger = logging.getLogger(__name__)
+
+# So long may a message wait here for a slot before it goes back to its queue.
+_PATIENCE_SECONDS = 0.5
+_RETRY_SECONDS = 0.2
+
+
+class Intake:
+    """Has the broker push messages while slots become free quickly, and pulls one a free slot while they do not.
+
+    A pushed message that must wait goes back to its queue once, when pushing ends. A pulled one never does: up to
+    RabbitMQ 4.2 each return counts as a delivery, and there is a limit to them.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        names: Names,
+        queues: Sequence[QoS],
+        prefetch: int,
+        admit: Callable[[QoS, Delivery], None],
+        look_again: Callable[[], None],
+    ) -> None:
+        """`prefetch` is how many messages of each queue may be here unacked; `admit` takes each.
+
+        `look_again` is called when it can be told anew whether there is room.
+        """
+        self._connection = connection
+        self._names = names
+        self._queues = queues
+        self._prefetch = prefetch
+        self._admit = admit
+        self._look_again = look_again
+        self._is_pushed = False
+        self._is_stopped = False
+        self._patience: asyncio.TimerHandle | None = None
+        self._switching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Have messages pushed, now and after every reconnect."""
+        await self._push()
+
+    async def stop(self) -> None:
+        """Let nothing more in."""
+        self._is_stopped = True
+        self._lose_patience_no_more()
+        if self._switching is not None:
+            await asyncio.wait([self._switching])
+        await self._connection.cancel_consumers()
+
+    def is_full(self, give_back: Callable[[], None]) -> None:
+        """Say that messages wait and no slot is free; `give_back` is called should that last."""
+        if self._is_pushed and self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(_PATIENCE_SECONDS, lambda: self._switch(self._push_no_more(give_back)))
+
+    def has_room(self) -> None:
+        """Say that a slot is free and nothing waits for it."""
+        self._lose_patience_no_more()
+        if not self._is_pushed:
+            self._switch(self._pull())
+
+    def _lose_patience_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _switch(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._is_stopped or self._switching is not None:
+            work.close()  # `look_again` follows
+            return
+        self._switching = asyncio.ensure_future(work)
+        self._switching.add_done_callback(self._on_switched)
+
+    def _on_switched(self, switching: asyncio.Task[None]) -> None:
+        self._switching = None
+        switching.result()
+        self._look_again()
+
+    async def _push_no_more(self, give_back: Callable[[], None]) -> None:
+        self._patience = None
+        self._is_pushed = False
+        logger.debug("all slots are busy for long: taking one message a free slot from now on")
+        try:
+            await self._connection.cancel_consumers()
+        except BrokerError as exc:
+            logger.debug("the connection is gone, and its consumers with it: %s", exc)
+        give_back()
+
+    async def _pull(self) -> None:
+        """Take one message, the most urgent there is; if there is none, have the next ones pushed."""
+        while not self._is_stopped:
+            try:
+                taken = await self._take_most_urgent()
+            except BrokerError as exc:
+                logger.debug("no messages for now: %s", exc)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            if taken is None:
+                await self._push()
+            else:
+                self._admit(*taken)
+            return
+
+    async def _take_most_urgent(self) -> tuple[QoS, Delivery] | None:
+        for qos in self._queues:
+            delivery = await self._connection.get(self._names.task_queue(qos))
+            if delivery is not None:
+                return qos, delivery
+        return None
+
+    async def _push(self) -> None:
+        self._is_pushed = True
+        for qos in self._queues:
+            queue = self._names.task_queue(qos)
+            with contextlib.suppress(BrokerError):  # the consumer is renewed with its connection
+                await self._connection.consume(Subscription(queue, self._prefetch, partial(self._admit, qos)))
