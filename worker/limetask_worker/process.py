@@ -31,11 +31,18 @@ def run_child(role: Role) -> None:
 
     Ends the process without waiting for threads: a body that outlives the grace time must not keep it.
     """
-    exit_code = run_loop(_run(role, socket.socket(fileno=int(sys.argv[1]))))
+    exit_code = run_loop(_run(role, control_socket_of_this_process()))
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exit_code)
+
+
+def control_socket_of_this_process() -> socket.socket:
+    """Return our end of the control line, which no process that is started from here shall have."""
+    control_socket = socket.socket(fileno=int(sys.argv[1]))
+    control_socket.set_inheritable(False)
+    return control_socket
 
 
 def run_loop(main: Coroutine[Any, Any, int]) -> int:

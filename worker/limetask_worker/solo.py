@@ -10,7 +10,6 @@ import asyncio
 import base64
 import os
 import socket
-import sys
 import threading
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,8 +26,11 @@ from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
 from limetask_worker.loading import load_tasks
 from limetask_worker.logs import configure_logging
-from limetask_worker.process import reason_of_death, start_process
+from limetask_worker.process import control_socket_of_this_process, reason_of_death, start_process
 from limetask_worker.work import Outcome, Work
+
+# What a process has sent before its end is here already.
+_LAST_WORDS_SECONDS = 1.0
 
 
 class SoloDiedError(Exception):
@@ -47,8 +49,7 @@ class SoloRunner:
         try:
             control.send_options(self.options)
             control.send(_encode_work(work))
-            answer = await control.receive()
-            exit_code = await process.wait()
+            answer, exit_code = await _answer_of(process, control)
         except BaseException:
             process.kill()
             raise
@@ -57,6 +58,17 @@ class SoloRunner:
         if answer is None:
             raise SoloDiedError(reason_of_death(exit_code))
         return _decode_outcome(answer)
+
+
+async def _answer_of(process: asyncio.subprocess.Process, control: Control) -> tuple[dict[str, Any] | None, int]:
+    # The end of the line is no sign: a process that is started meanwhile may hold the other end open.
+    receiving = asyncio.ensure_future(control.receive())
+    exit_code = await process.wait()
+    await asyncio.wait([receiving], timeout=_LAST_WORDS_SECONDS)
+    if receiving.done():
+        return receiving.result(), exit_code
+    receiving.cancel()
+    return None, exit_code
 
 
 def _encode_work(work: Work) -> dict[str, Any]:
@@ -118,5 +130,5 @@ def _end_with_parent(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(socket.socket(fileno=int(sys.argv[1]))))
+    asyncio.run(_main(control_socket_of_this_process()))
     os._exit(0)
