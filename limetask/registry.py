@@ -33,7 +33,7 @@ class TaskDeclaration:
         acks_late: bool,
         qos: QoS,
         time_limit: float | None,
-        soft_time_limit: float | None,
+        soft_time_limit: float | None = None,
     ) -> None:
         """Raises a DeclarationError for a function or an option that cannot work."""
         _check_is_function(function)

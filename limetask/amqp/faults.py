@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from typing import Any
 
 from pika import exceptions as pika_errors
@@ -10,12 +12,27 @@ from pika.adapters.utils import connection_workflow
 from limetask.amqp.url import address_of
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError, ConnectionLostError
 
+# OpenSSL's codes for a certificate of another host name or address.
+_OTHER_NAME_CODES = (62, 64)
+# What a server says of a client's certificate, or of a missing one. It may come long after the handshake, when only
+# the text of OpenSSL's error is left in pika's.
+_CERTIFICATE_ALERT = re.compile(
+    r"\w+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|"
+    r"HANDSHAKE_FAILURE|ACCESS_DENIED)"
+)
+
 
 def map_error(error: BaseException, parameters: Any) -> BrokerError:
     """Return our error for one of pika's: the only place that knows both."""
     match _root(error):
         case BrokerError() as own:
             return own
+        case ssl.SSLCertVerificationError() as untrusted:
+            return _untrusted(parameters, untrusted)
+        case Exception() as refused if alert := _CERTIFICATE_ALERT.search(str(refused)):
+            return _certificate_refused(parameters, alert[0])
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+            return unreachable(parameters, "what answers there speaks no TLS: amqps:// usually has port 5671")
         case pika_errors.ProbableAuthenticationError() | pika_errors.AuthenticationError():
             return BrokerRefusedError(
                 f"the broker at {address_of(parameters)} refused user {parameters.credentials.username!r}: "
@@ -35,7 +52,8 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
         case pika_errors.ConnectionClosed() | pika_errors.ChannelClosed() as closed:
             return ConnectionLostError(f"closed with {closed.reply_code}: {closed.reply_text}")
         case pika_errors.IncompatibleProtocolError() | pika_errors.ProtocolSyntaxError():
-            return unreachable(parameters, "what answers there hangs up, or speaks no AMQP 0-9-1")
+            hint = "it may want a client's certificate" if parameters.ssl_options else "it may want TLS, amqps://"
+            return unreachable(parameters, f"what answers there hangs up, or speaks no AMQP 0-9-1; {hint}")
         case connection_workflow.AMQPConnectorSocketConnectError() | OSError() as failed:
             return unreachable(parameters, str(failed) or type(failed).__name__)
         case connection_workflow.AMQPConnectorStackTimeout() | connection_workflow.AMQPConnectorException():
@@ -56,6 +74,26 @@ def _root(error: BaseException) -> BaseException:
         case pika_errors.AMQPConnectionError(args=[BaseException() as inner]):
             return _root(inner)
     return error
+
+
+def _untrusted(parameters: Any, error: ssl.SSLCertVerificationError) -> BrokerRefusedError:
+    reason = getattr(error, "verify_message", None) or str(error)
+    if getattr(error, "verify_code", None) in _OTHER_NAME_CODES:
+        return BrokerRefusedError(
+            f"the certificate of the broker at {address_of(parameters)} is not for that name ({reason}): "
+            "LIMETASK_BROKER_URL must have the host as the certificate has it"
+        )
+    return BrokerRefusedError(
+        f"the certificate of the broker at {address_of(parameters)} cannot be trusted ({reason}): LIMETASK_BROKER_CA "
+        "must name the file of the authority that made it"
+    )
+
+
+def _certificate_refused(parameters: Any, alert: str) -> BrokerRefusedError:
+    return BrokerRefusedError(
+        f"the broker at {address_of(parameters)} wants a client's certificate that it trusts ({alert}): set "
+        "LIMETASK_BROKER_CERTIFICATE and LIMETASK_BROKER_KEY to one, or mend what they name"
+    )
 
 
 def _refused_vhost(parameters: Any, error: Exception) -> BrokerRefusedError:

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import pika
 
+from limetask.amqp.tls import check_no_tls_is_meant, tls_context
 from limetask.errors import BrokerUrlError
 from limetask.settings import Settings
 
@@ -19,7 +20,9 @@ _URL_FORM = "the broker's URL must look like amqp://user:password@host:5672/vhos
 
 
 def connection_parameters(settings: Settings, purpose: str) -> Any:
+    """Return pika's parameters for a connection with these settings; raises ConfigurationError if they are wrong."""
     parameters = parse_url(settings.broker_url)
+    parameters.ssl_options = _tls_options(settings, parameters)
     parameters.heartbeat = settings.heartbeat
     parameters.socket_timeout = settings.connect_timeout
     parameters.stack_timeout = settings.connect_timeout
@@ -32,6 +35,13 @@ def connection_parameters(settings: Settings, purpose: str) -> Any:
     return parameters
 
 
+def _tls_options(settings: Settings, parameters: Any) -> Any:
+    if parameters.ssl_options is None:
+        check_no_tls_is_meant(settings)
+        return None
+    return pika.SSLOptions(tls_context(settings), parameters.host)
+
+
 def parse_url(url: str) -> Any:
     """Return pika's connection parameters. Raises BrokerUrlError, which does not show the URL: it has a password."""
     try:
@@ -40,6 +50,8 @@ def parse_url(url: str) -> Any:
             raise BrokerUrlError(f"{_URL_FORM}: it starts with {parts.scheme!r}")
         if parts.username and parts.password is None:
             raise BrokerUrlError(f"{_URL_FORM}: it has a user without a password")
+        if "ssl_options" in parts.query:
+            raise BrokerUrlError(f"{_URL_FORM}, without ssl_options: TLS has settings, such as LIMETASK_BROKER_CA")
         _check_port(parts)
         return pika.URLParameters(url)
     except (ValueError, TypeError, AttributeError, SyntaxError):

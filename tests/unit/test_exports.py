@@ -32,6 +32,7 @@ PUBLIC = [
     "SendError",
     "SendOutcomeUnknownError",
     "Settings",
+    "SoftTimeLimitExceeded",
     "Status",
     "StoreError",
     "StoreTooNewError",

@@ -21,13 +21,14 @@ SOURCES = {
 # A module or package of limetask may import what stands above it, and its own line too if that makes no cycle.
 LAYERS = [
     ["errors", "ids", "status", "topology"],
-    ["message", "settings", "application", "arguments", "registry"],
+    ["message", "settings", "application", "arguments", "registry", "signing"],
     ["codec", "results"],
     ["records"],
     ["amqp", "database", "store"],
-    ["listener"],
+    ["listener", "dead_letters"],
     ["client"],
     ["task"],
+    ["cli"],
     ["__init__"],
 ]
 # Who alone may import a library: what it costs and how it fails is known in one place.
