@@ -566,9 +566,13 @@ def _message_of(envelope: Envelope) -> Envelope:
     """Return the message as it was before it died."""
     headers = envelope.headers or {}
     if not _is_from_a_worker(envelope):
-        own = {name: value for name, value in headers.items() if not name.startswith("x-")}
-        return replace(envelope, headers=own)
+        return replace(envelope, headers=_without_the_brokers(headers))
     return replace(envelope, kind=_text(headers.get("kind")), headers=_mapping(headers.get("original")))
+
+
+def _without_the_brokers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    # A name that is no UTF-8 arrives as bytes.
+    return {name: value for name, value in headers.items() if not (isinstance(name, str) and name.startswith("x-"))}
 
 
 def _identity_of(message: Envelope, names: Names, queue: str | None) -> TaskIdentity | None:
@@ -650,7 +654,7 @@ def _letter_id(envelope: Envelope) -> str:
         envelope.message_id,
         envelope.kind,
         envelope.content_type,
-        sorted((name, repr(value)) for name, value in headers.items() if not name.startswith("x-")),
+        sorted((repr(name), repr(value)) for name, value in _without_the_brokers(headers).items()),
         [(death.get("queue"), death.get("reason"), repr(death.get("time"))) for death in deaths],
     )
     hashed = hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass"))

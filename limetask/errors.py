@@ -20,7 +20,7 @@ LimetaskError
 │   └── PartlySentError      some of send_tasks' tasks
 ├── BrokerError              something between us and RabbitMQ
 │   ├── BrokerUnreachableError
-│   ├── BrokerRefusedError   wrong user, password, virtual host or permission
+│   ├── BrokerRefusedError   wrong user, password, virtual host, permission or certificate
 │   ├── ConnectionLostError  the connection closed before the broker confirmed
 │   ├── UnroutableError      the broker has no queue for the message
 │   └── NotConfirmedError    the broker refused the message (a full queue, say)
@@ -141,7 +141,7 @@ class BrokerUnreachableError(BrokerError):
 
 
 class BrokerRefusedError(BrokerError):
-    """The broker answers and refuses: user, password, virtual host, permission or a differing queue."""
+    """The broker refuses us: user, password, virtual host, permission or a differing queue; or we its certificate."""
 
 
 class ConnectionLostError(BrokerError):

@@ -18,11 +18,19 @@ _RESULTS_DELIVERY_LIMIT = 10_000
 # Without one, 4.0 and later would take 20.
 _DEAD_DELIVERY_LIMIT = 1_000_000_000
 
+# A full queue refuses what is published, and the publisher keeps it and tries again: nothing is dropped. Operators set
+# lower limits with a policy.
+_RESULTS_MAX_BYTES = 8 * 1024**3
+_DEAD_MAX_BYTES = 2 * 1024**3
+
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
     name: str
     kind: Literal["direct", "topic", "fanout"]
+
+
+_Arguments = dict[str, str | int | bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +117,20 @@ def _task_queue(names: Names, qos: QoS) -> Queue:
 
 
 def _results_queue(names: Names) -> Queue:
-    arguments = _quorum(_RESULTS_DELIVERY_LIMIT) | _dead_lettering(names) | {"x-single-active-consumer": True}
-    return Queue(names.results_queue, arguments)
+    limits: _Arguments = {"x-single-active-consumer": True, "x-max-length-bytes": _RESULTS_MAX_BYTES}
+    return Queue(names.results_queue, _quorum(_RESULTS_DELIVERY_LIMIT) | _dead_lettering(names) | limits)
 
 
 def _dead_queue(names: Names) -> Queue:
-    return Queue(names.dead_queue, _quorum(_DEAD_DELIVERY_LIMIT))
+    limits: _Arguments = {"x-overflow": "reject-publish", "x-max-length-bytes": _DEAD_MAX_BYTES}
+    return Queue(names.dead_queue, _quorum(_DEAD_DELIVERY_LIMIT) | limits)
 
 
-def _quorum(delivery_limit: int) -> dict[str, str | int | bool]:
+def _quorum(delivery_limit: int) -> _Arguments:
     return {"x-queue-type": "quorum", "x-delivery-limit": delivery_limit}
 
 
-def _dead_lettering(names: Names) -> dict[str, str | int | bool]:
+def _dead_lettering(names: Names) -> _Arguments:
     # At-least-once needs reject-publish, or the broker falls back to at-most-once without a word.
     return {
         "x-dead-letter-exchange": names.dead_exchange,

@@ -31,7 +31,7 @@ class Connection:
     """
 
     def __init__(self, settings: Settings, purpose: str) -> None:
-        """Raises BrokerUrlError if the settings' `broker_url` is not an AMQP URL."""
+        """Raises ConfigurationError if the settings' `broker_url` is not an AMQP URL, or a file for TLS is wrong."""
         self._parameters = connection_parameters(settings, purpose)
         self._namespace = settings.namespace
         self._topology = topology(Names(settings.namespace))
@@ -116,18 +116,19 @@ class Connection:
 
         A receiver may see it twice. Raises UnroutableError only.
         """
+        pause = _FIRST_RETRY_SECONDS
         while True:
             try:
                 await self.publish(exchange, routing_key, envelope)
                 return
-            except (ConnectionLostError, NotConfirmedError) as exc:
+            except (ConnectionLostError, NotConfirmedError, BrokerRefusedError) as exc:
                 logger.debug("publishing again after: %s", exc)
-                await asyncio.sleep(_FIRST_RETRY_SECONDS)
-                await self._ready_though_refused()
-            except BrokerRefusedError as exc:
-                logger.error("publishing again, since this must not be lost, after: %s", exc)
-                await asyncio.sleep(_LAST_RETRY_SECONDS)
-                await self._ready_though_refused()
+            except BrokerRefusedError as exc:  # a missing permission, say: it may be mended
+                logger.error("publishing again what must not be lost: %s", exc)
+                pause = _LAST_RETRY_SECONDS
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_RETRY_SECONDS)
+            await self._ready_though_refused()
 
     async def consume(self, subscription: Subscription) -> None:
         """Consume from a queue, now if the connection is open and again after every reconnect."""

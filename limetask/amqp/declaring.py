@@ -20,6 +20,7 @@ from limetask.topology import Binding, Exchange, Queue, Topology
 
 _ACCESS_REFUSED = 403
 _NOT_FOUND = 404
+_CLOSE_SECONDS = 2.0
 
 Call = Callable[..., Any]
 
@@ -94,9 +95,9 @@ class Declarer:
         kind = type(one).__name__.lower()
         fault = "is missing" if missing.reply_code == _NOT_FOUND else f"cannot be checked ({missing.reply_text})"
         raise BrokerRefusedError(
-            f"{kind} {one.name!r} {fault} at {address_of(self._parameters)}, and user {self._user!r} lacks the "
-            f"permission to configure ({refused.reply_text}): connect once as a user who has it, or give it with "
-            f"`{self._permit()}`"
+            f"{kind} {one.name!r} {fault} at {address_of(self._parameters)}, and user {self._user!r} may not "
+            f"declare it ({refused.reply_text}): connect once as a user who has the permission to configure, or give "
+            f"it with `{self._permit()}`"
         ) from missing
 
     def _refuse_binding(self, binding: Binding, refused: pika_errors.ChannelClosedByBroker) -> NoReturn:
@@ -140,7 +141,7 @@ class _Channel:
     async def close(self) -> None:
         if self._channel.is_open:
             self._channel.close()
-            await asyncio.wait([self._closed])
+            await asyncio.wait([self._closed], timeout=_CLOSE_SECONDS)
 
     async def declare_all(self, wanted: Topology) -> None:
         for exchange in wanted.exchanges:

@@ -16,10 +16,7 @@ from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableEr
 _OTHER_NAME_CODES = (62, 64)
 # What a server says of a client's certificate, or of a missing one. It may come long after the handshake, when only
 # the text of OpenSSL's error is left in pika's.
-_CERTIFICATE_ALERT = re.compile(
-    r"\w+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|"
-    r"HANDSHAKE_FAILURE|ACCESS_DENIED)"
-)
+_CERTIFICATE_ALERT = re.compile(r"\w+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)")
 
 
 def map_error(error: BaseException, parameters: Any) -> BrokerError:

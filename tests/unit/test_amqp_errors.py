@@ -133,6 +133,12 @@ def test_every_error_of_pika_becomes_ours(name: str) -> None:
         (TimeoutError(), BrokerUnreachableError, "TimeoutError"),
         (ssl.SSLError(1, "WRONG_VERSION_NUMBER"), BrokerUnreachableError, "WRONG_VERSION_NUMBER"),
         (ssl.SSLCertVerificationError(1, "self-signed"), BrokerRefusedError, "self-signed"),
+        (ssl.SSLError(1, "[SSL: TLSV1_ALERT_UNKNOWN_CA] alert"), BrokerRefusedError, "LIMETASK_BROKER_CERTIFICATE"),
+        (
+            pika_errors.IncompatibleProtocolError("SSLError(1, '[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] alert')"),
+            BrokerRefusedError,
+            "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+        ),
         (pika_errors.ConnectionClosedByBroker(530, "NOT_ALLOWED"), BrokerRefusedError, "NOT_ALLOWED"),
         (pika_errors.ConnectionClosedByBroker(403, "ACCESS_REFUSED"), BrokerRefusedError, "ACCESS_REFUSED"),
         (pika_errors.ConnectionClosedByBroker(320, "CONNECTION_FORCED"), ConnectionLostError, "CONNECTION_FORCED"),

@@ -46,9 +46,17 @@ def test_dead_lettering_loses_nothing(name: str) -> None:
     arguments = queue(name).arguments
     parts = ("x-dead-letter-exchange", "x-dead-letter-strategy", "x-overflow")
     if name == NAMES.dead_queue:
-        assert not set(parts) & set(arguments)
+        assert not {"x-dead-letter-exchange", "x-dead-letter-strategy"} & set(arguments)
     else:
         assert [arguments.get(part) for part in parts] == ["shop.eu.dead", "at-least-once", "reject-publish"]
+
+
+@pytest.mark.parametrize("name", [NAMES.results_queue, NAMES.dead_queue])
+def test_a_full_queue_drops_nothing(name: str) -> None:
+    """What might grow without a worker's doing is bounded, and refuses what is more instead of dropping it."""
+    arguments = queue(name).arguments
+    assert arguments["x-overflow"] == "reject-publish"
+    assert isinstance(arguments["x-max-length-bytes"], int)
 
 
 def test_dead_letters_are_kept() -> None:
