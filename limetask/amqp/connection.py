@@ -11,7 +11,7 @@ from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import unreachable
 from limetask.amqp.session import Session, open_pika_connection
 from limetask.amqp.url import connection_parameters
-from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError
+from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope
 from limetask.settings import Settings
 from limetask.topology import Names, topology
@@ -95,6 +95,9 @@ class Connection:
         if keeper is not None:
             keeper.cancel()
             await asyncio.wait([keeper])
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(ConnectionLostError("the connection was closed"))
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -114,21 +117,29 @@ class Connection:
     async def publish_until_confirmed(self, exchange: str, routing_key: str, envelope: Envelope) -> None:
         """Publish, and again after every reconnect until it is confirmed: for what must not be lost.
 
-        A receiver may see it twice. Raises UnroutableError only.
+        A receiver may see it twice. If there is no queue for it, everything is declared anew.
         """
         pause = _FIRST_RETRY_SECONDS
         while True:
             try:
                 await self.publish(exchange, routing_key, envelope)
                 return
-            except (ConnectionLostError, NotConfirmedError, BrokerRefusedError) as exc:
+            except (ConnectionLostError, NotConfirmedError) as exc:
                 logger.debug("publishing again after: %s", exc)
+            except UnroutableError as exc:
+                logger.error("declaring all queues and bindings anew: %s", exc)
+                await self._declare_anew()
             except BrokerRefusedError as exc:  # a missing permission, say: it may be mended
                 logger.error("publishing again what must not be lost: %s", exc)
                 pause = _LAST_RETRY_SECONDS
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_RETRY_SECONDS)
             await self._ready_though_refused()
+
+    async def _declare_anew(self) -> None:
+        if self._session is not None:
+            with contextlib.suppress(BrokerError):  # the connection is lost meanwhile, and declares when it is back
+                await self._session.declare(self._topology, self._namespace)
 
     async def consume(self, subscription: Subscription) -> None:
         """Consume from a queue, now if the connection is open and again after every reconnect."""

@@ -16,7 +16,8 @@ import importlib, pkgutil, sys
 for name in sys.argv[1:]:
     package = importlib.import_module(name)
     for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-        if ".migrations." not in module.name:
+        needs_extra = module.name.startswith("limetask.cli.") and "limetask_worker" not in sys.argv
+        if ".migrations." not in module.name and not needs_extra:
             importlib.import_module(module.name)
     print(name, package.__file__)
 """
@@ -63,7 +64,15 @@ def test_the_wheel_works_in_a_clean_environment(
     assert str(tmp_path) in imported
     installed = run(python, "-m", "pip", "list", "--format=freeze", cwd=tmp_path).lower().replace("-", "_")
     assert [name for name in absent if f"{name}==" in installed] == []
-    if "worker" in extras:
+    command = tmp_path / "clean" / "bin" / "limetask"
+    if not extras:
+        told = subprocess.run([command, "dead", "list"], capture_output=True, text=True, check=False)
+        assert (told.returncode, told.stderr) == (
+            1,
+            'Error: the limetask command needs click: pip install "limetask[cli]"\n',
+        )
+    else:
+        assert "dead letters" in run(command, "--help", cwd=tmp_path)
         assert "--processes" in run(tmp_path / "clean" / "bin" / "limetask-worker", "--help", cwd=tmp_path)
 
 

@@ -151,6 +151,22 @@ def test_publishing_until_confirmed_outlives_an_absent_broker(settings: Settings
     assert take_all(settings.broker_url, names.task_queue("default"), 1)[0].body == b"kept"
 
 
+def test_what_has_no_queue_gets_it_back(settings: Settings) -> None:
+    """A queue or binding that somebody has deleted is declared anew, and what must not be lost arrives there."""
+    names = Names(settings.namespace)
+
+    async def use(connection: Connection) -> None:
+        with channel_to(settings.broker_url) as channel:
+            channel.queue_unbind(names.results_queue, names.events_exchange, "core.task.#")
+            channel.queue_delete(names.task_queue("asap"))
+        await connection.publish_until_confirmed(names.events_exchange, "core.task.a.b.success.v1", message("event"))
+        await connection.publish_until_confirmed(names.tasks_exchange, names.task_queue("asap"), message("task"))
+
+    with_connection(settings, use)
+    assert take_all(settings.broker_url, names.results_queue, 1)[0].body == b"event"
+    assert take_all(settings.broker_url, names.task_queue("asap"), 1)[0].body == b"task"
+
+
 def test_a_cancelled_consumer_consumes_again(settings: Settings) -> None:
     """When the broker cancels a consumer, as for a deleted queue, everything is declared and consumed anew."""
     names = Names(settings.namespace)

@@ -33,7 +33,7 @@ def between(talk: Talk) -> None:
     "options",
     [
         ChildOptions("host.12.a"),
-        ChildOptions("host.12.a", ("shop", "shop.more"), ("asap", "background"), 3, 1.5, "json", "debug"),
+        ChildOptions("host.12.a", ("shop", "shop.more"), ("asap", "background"), 3, 1.5, 10, 2**30, "json", "debug"),
         ChildOptions("Größe", ("päckchen",), (), 10_000, 0.0),
     ],
 )

@@ -11,8 +11,8 @@ import logging
 import secrets
 
 from limetask.amqp import Connection, Delivery, ReplyQueue
-from limetask.errors import MessageRefusedError, UnroutableError
-from limetask.message import Claim, Envelope, Started, Verdict
+from limetask.errors import MessageRefusedError
+from limetask.message import Claim, Started, Verdict
 from limetask.records import decode_verdict, encode_claim
 from limetask.topology import Names
 
@@ -41,19 +41,13 @@ class Claims:
         self._asked[start.task_id, start.attempt] = answer
         try:
             while not answer.done():
-                await self._ask(envelope)
+                await self._publishing.publish_until_confirmed("", self._names.results_queue, envelope)
                 await asyncio.wait([answer], timeout=_ASK_AGAIN_SECONDS)
                 if not answer.done():
                     logger.warning("no recorder has answered yet whether task %s may run: it waits", start.task_id)
             return answer.result()
         finally:
             self._asked.pop((start.task_id, start.attempt), None)
-
-    async def _ask(self, envelope: Envelope) -> None:
-        try:
-            await self._publishing.publish_until_confirmed("", self._names.results_queue, envelope)
-        except UnroutableError:
-            logger.error("the results queue %s is gone", self._names.results_queue)
 
     def _on_delivery(self, delivery: Delivery) -> None:
         try:

@@ -12,7 +12,6 @@ from functools import partial
 from limetask import ids
 from limetask.amqp import Connection, Delivery
 from limetask.codec import encode_dead_letter, encode_task
-from limetask.errors import BrokerError
 from limetask.message import Completion, Envelope, Started, TaskIdentity
 from limetask.records import encode_completion, encode_started
 from limetask.signing import Signer
@@ -210,13 +209,7 @@ class Settler:
             self._consuming.ack(delivery)
 
     def _start(self, settling: Coroutine[None, None, None]) -> None:
-        self._track(asyncio.get_running_loop().create_task(self._run(settling)))
-
-    async def _run(self, settling: Coroutine[None, None, None]) -> None:
-        try:
-            await settling
-        except BrokerError as exc:  # unroutable: the topology is broken, and the delivery stays unacked
-            logger.critical("cannot settle a message, so it stays with the broker: %s", exc)
+        self._track(asyncio.get_running_loop().create_task(settling))
 
     def _track(self, future: asyncio.Future[None]) -> None:
         self._unsettled.add(future)

@@ -182,11 +182,7 @@ class Supervisor:
         self._telling.add(asyncio.ensure_future(self._publish_lost(WorkerLost(worker, reason, datetime.now(UTC)))))
 
     async def _publish_lost(self, lost: WorkerLost) -> None:
-        envelope = encode_worker_lost(lost)
-        try:
-            await self._connection.publish_until_confirmed("", self._names.results_queue, envelope)
-        except BrokerError as exc:
-            logger.critical("could not tell that worker %s is lost: %s", lost.worker, exc)
+        await self._connection.publish_until_confirmed("", self._names.results_queue, encode_worker_lost(lost))
 
     async def _finish_telling(self) -> None:
         if not self._telling:
