@@ -135,8 +135,9 @@ class Client:
         if not ids.belongs_to(task_id, app):
             raise _not_found(task_id, app)
         recorded = self._open_store().read(task_id, app)
-        if recorded is None or not recorded.is_completed():
-            recorded = self._heard_end(task_id, app) or recorded
+        heard = self._heard_end(task_id, app)
+        if heard is not None and (recorded is None or heard.attempt >= recorded.attempt):
+            recorded = recorded if recorded is not None and recorded.is_completed() else heard
         oldest = datetime.now(UTC) - timedelta(days=self.settings.retention_days)
         if recorded is not None and (recorded.finished_at is None or recorded.finished_at >= oldest):
             return replace(recorded, _reader=_READER)

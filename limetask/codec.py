@@ -53,22 +53,41 @@ def encode_dead_letter(envelope: Envelope, queue: str, reason: str, died_at: dat
     The broker's own headers are left out: `x-death` on a message that is published again has it dropped as a cycle
     by RabbitMQ up to 3.13.
     """
-    original = {name: value for name, value in (envelope.headers or {}).items() if not name.startswith("x-")}
+    headers = {_plain_text(name): _plain(value) for name, value in (envelope.headers or {}).items()}
+    original = {name: value for name, value in headers.items() if not name.startswith("x-")}
     return Envelope(
         body=envelope.body,
-        content_type=envelope.content_type,
+        content_type=envelope.content_type and _plain_text(envelope.content_type),
         message_id=new_message_id(),
         kind="dead-letter",
-        reply_to=envelope.reply_to,
+        reply_to=envelope.reply_to and _plain_text(envelope.reply_to),
         headers={
             "limetask": PROTOCOL_VERSION,
             "reason": reason,
             "queue": queue,
             "died_at": died_at.isoformat(),
-            "kind": envelope.kind or "",
+            "kind": _plain_text(envelope.kind or ""),
             "original": original,
         },
     )
+
+
+def _plain(value: Any) -> Any:
+    """Return a foreign header's value as one that can be published again."""
+    match value:
+        case None | bool():
+            return value
+        case int() if -(2**63) <= value < 2**63:
+            return value
+        case dict():
+            return {_plain_text(name): _plain(part) for name, part in value.items()}
+        case list():
+            return [_plain(part) for part in value]
+    return _plain_text(value)
+
+
+def _plain_text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def decode_identity(envelope: Envelope, signer: Signer = UNSIGNED) -> TaskIdentity:

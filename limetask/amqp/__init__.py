@@ -11,8 +11,10 @@ import logging
 
 from limetask.amqp.connection import Connection
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
+from limetask.amqp.headers import tolerate_strange_headers
 from limetask.settings import hidden_password
 
+tolerate_strange_headers()
 # pika reports each fault several times, with addresses and without advice; `faults` says it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import pika
+import pytest
 
 from limetask import Settings, Status, get_status, ids, send_task
 from limetask.topology import Names
@@ -62,6 +64,39 @@ def test_what_must_not_run_is_set_aside_with_its_reason(
     assert "not valid msgpack" in status.error.message
     assert get_status(future, "acme").status is Status.PENDING
     assert queue_length(settings.broker_url, names.task_queue("default")) == 0
+
+
+def test_a_message_with_strange_headers_is_set_aside(
+    settings: Settings, start_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers that no Python value can hold do not cut the worker's connection; the message is dead-lettered."""
+    declare_namespace(settings.broker_url, settings.namespace)
+    names = Names(settings.namespace)
+    monkeypatch.setattr(pika.data, "encode_value", encode_far_future)
+    strange = {"at": FarFuture(), "broken \udcff".encode("utf-8", "surrogateescape").decode("latin-1"): 1}
+    publish(settings, strange, b"hello", "text/plain")
+    start_worker(settings, "shop", "--processes", "1")
+    status = send_task("shop.tasks.add", "acme", 1, 2)
+    assert status.wait(20).result == 3
+    [letter] = take_all(settings.broker_url, names.dead_queue, 1)
+    assert letter.body == b"hello"
+    assert letter.headers["original"]["at"] is None
+
+
+class FarFuture:
+    """A time that AMQP can carry and Python cannot hold."""
+
+
+def encode_far_future(pieces: list[bytes], value: Any) -> int:
+    """Encode a header's value as pika does, and a FarFuture as other clients might."""
+    if not isinstance(value, FarFuture):
+        size: int = _encode_value(pieces, value)
+        return size
+    pieces.append(struct.pack(">cQ", b"T", 2**60))
+    return 9
+
+
+_encode_value = pika.data.encode_value
 
 
 def test_an_unknown_task_fails_and_is_kept(settings: Settings, start_worker: Callable[..., Worker]) -> None:

@@ -96,7 +96,7 @@ class Consumer:
             declaration = find_task(identity.task_name)
             if declaration is None:
                 self._settler.refused(delivery, identity, _unknown_task(identity.task_name), "UnknownTaskError")
-            elif declaration.qos != qos and not _has_header(delivery, "moved"):
+            elif declaration.qos != qos and not delivery.redelivered and not _has_header(delivery, "moved"):
                 self._settler.moved(delivery, identity, self._names.task_queue(declaration.qos))
             else:
                 self._accept(qos, delivery, identity, declaration)

@@ -94,7 +94,8 @@ class Settler:
     def moved(self, delivery: Delivery, identity: TaskIdentity, queue: str) -> None:
         """Put a task into the queue that its declaration asks for."""
         logger.info("moved task %s (%s) to %s", identity.task_id, identity.task_name, queue)
-        envelope = encode_task(identity, delivery.envelope.body, self._signer, moved=True)
+        repeated = "repeated" in (delivery.envelope.headers or {})
+        envelope = encode_task(identity, delivery.envelope.body, self._signer, moved=True, repeated=repeated)
         self._start(self._move(delivery, envelope, queue))
 
     def dropped(self, work: Work, reason: str) -> None:
