@@ -24,8 +24,10 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
+    column,
     literal_column,
     select,
+    table,
 )
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.types import TypeDecorator
@@ -109,6 +111,14 @@ _BY_ID_AND_APP = select(
 ).where(_columns.task_id == bindparam("task_id"), _columns.app == bindparam("app"))
 
 
+SCHEMA_VERSION = "0002"
+"""The schema that this limetask writes and reads."""
+
+VERSION_TABLE = "limetask_schema_version"
+
+_VERSION = select(column("version_num", Text)).select_from(table(VERSION_TABLE))
+
+
 class Store:
     """Reads statuses. Safe in any thread; after a fork the child must make a Store of its own.
 
@@ -131,6 +141,19 @@ class Store:
         with store_errors(self._url):
             row = self._row(task_id, app)
         return None if row is None else _status_of(row)
+
+    def schema_version(self) -> str | None:
+        """Return the version of the store's schema, None if nothing was ever recorded; raises StoreError."""
+        with store_errors(self._url):
+            if self._url.get_backend_name() == "sqlite" and not sqlite_path(self._url).exists():
+                return None
+            try:
+                with self._engine.connect() as connection:
+                    return connection.execute(_VERSION).scalar()
+            except DBAPIError as exc:
+                if _is_missing_table(exc):
+                    return None
+                raise
 
     def close(self) -> None:
         """Close all connections. A later read opens new ones."""

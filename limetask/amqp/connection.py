@@ -49,6 +49,11 @@ class Connection:
         """True while the connection is open and everything on it is declared."""
         return self._session is not None and self._session.is_alive
 
+    @property
+    def broker_version(self) -> str:
+        """The version that the broker tells, "unknown" if it tells none or there is no connection."""
+        return self._session.broker_version if self._session is not None else "unknown"
+
     async def ready(self, timeout: float) -> None:
         """Return once the connection is usable; opens it at the first call.
 

@@ -47,6 +47,11 @@ class Session:
         """True until the first fault: an ack still has a channel to go to."""
         return not self.closed.done() and self._channel.is_open
 
+    @property
+    def broker_version(self) -> str:
+        """What the broker said of itself when it was connected to."""
+        return str((self._connection.server_properties or {}).get("version", "unknown"))
+
     async def open_channel(self) -> None:
         self._channel = await self._call(partial(self._connection.channel, on_open_callback=None), "on_open_callback")
         self._channel.add_on_close_callback(lambda _, error: self._end(error))

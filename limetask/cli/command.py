@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from limetask.cli.dead import dead
+from limetask.cli.doctor import doctor
 from limetask.cli.status import status
 from limetask.errors import LimetaskError
 
@@ -26,10 +27,11 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("limetask"), prog_name="limetask")
 def limetask() -> None:
-    """Look after limetask: its dead letters, and the statuses of its tasks.
+    """Look after limetask: whether all is well, its dead letters, and the statuses of its tasks.
 
     \b
     Examples:
+      limetask doctor
       limetask dead list
       limetask status 01982f60-4bf1-8a0d-9c55-1f0e5cbe8a11 acme
 
@@ -40,5 +42,6 @@ def limetask() -> None:
     logging.getLogger("limetask").addHandler(logging.NullHandler())
 
 
+limetask.add_command(doctor)
 limetask.add_command(dead)
 limetask.add_command(status)

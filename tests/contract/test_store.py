@@ -31,7 +31,7 @@ from limetask.database import parse_store_url
 from limetask.errors import StoreError, StoreTooNewError, StoreUrlError
 from limetask.message import Claim, Completion, Decision, Started, Verdict
 from limetask.status import ErrorInfo, Rank, Status, TaskStatus
-from limetask.store import Store, metadata
+from limetask.store import SCHEMA_VERSION, VERSION_TABLE, Store, metadata
 from limetask_worker import schema
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 
@@ -516,7 +516,7 @@ def test_many_may_upgrade_at_once(store_url: str) -> None:
         list(threads.map(upgrade, range(4)))
     assert reading.result() is None
     with engine_of(store_url) as engine:
-        assert set(inspect(engine).get_table_names()) == {"limetask_task_status", schema.VERSION_TABLE}
+        assert set(inspect(engine).get_table_names()) == {"limetask_task_status", VERSION_TABLE}
 
 
 def test_upgrades_take_turns(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -536,7 +536,7 @@ def test_upgrades_take_turns(store_url: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_migrations_make_the_schema_that_the_code_expects(migrated_url: str) -> None:
     """Alembic finds no difference between the migrated database and the table as the code has it."""
     with engine_of(migrated_url) as engine, engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": schema.VERSION_TABLE})
+        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         assert compare_metadata(context, metadata) == []
 
 
@@ -557,9 +557,17 @@ def test_upgrading_again_keeps_what_is_stored(store: Store, writer: StoreWriter,
     assert store.read(record.task_id, "shop") == status_of(record)
 
 
+def test_the_schema_can_be_asked_for_its_version(store_url: str) -> None:
+    """A reader learns the schema's version, which is this code's after an upgrade, and None before."""
+    with closing(Store(store_url)) as store:
+        assert store.schema_version() is None
+        schema.upgrade(store_url)
+        assert store.schema_version() == SCHEMA_VERSION
+
+
 def test_a_newer_schema_is_refused(migrated_url: str) -> None:
     """A database that a newer limetask has migrated is not touched: the error says to upgrade."""
-    execute(migrated_url, f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'")
+    execute(migrated_url, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
     with pytest.raises(StoreTooNewError, match=r"9999.*upgrade limetask"):
         schema.upgrade(migrated_url)
 

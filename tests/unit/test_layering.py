@@ -25,7 +25,7 @@ LAYERS = [
     ["codec", "results"],
     ["records"],
     ["amqp", "database", "store"],
-    ["listener", "dead_letters"],
+    ["listener", "dead_letters", "doctor"],
     ["client"],
     ["task"],
     ["cli"],

@@ -16,8 +16,7 @@ from sqlalchemy import URL, Connection
 
 from limetask.database import open_engine, parse_store_url, sqlite_path, store_errors
 from limetask.errors import StoreTooNewError
-
-VERSION_TABLE = "limetask_schema_version"
+from limetask.store import VERSION_TABLE
 
 UPGRADE_SECONDS = 600
 """Time for each step of a migration, and to wait for another process that migrates the same database."""
