@@ -136,7 +136,13 @@ launch() {  # launch NAME COMMAND...: in a session of its own, its process id in
     exec setsid "${@:2}"
   ) </dev/null >>"$log" 2>&1 &
   remember "$1.pid" $!
+  wait_until_replaced $!
 }
+
+# Until then it has our own command line, and would be taken for a process that is none of ours.
+wait_until_replaced() {
+  while [ "$(tr '\0' ' ' <"/proc/$1/cmdline")" = "$(tr '\0' ' ' <"/proc/$$/cmdline")" ]; do sleep 0.02; done
+} 2>/dev/null
 
 # A process id alone proves nothing: after a crash or a reboot it may be somebody else's.
 is_process() {  # is_process PID TEXT: it lives, and has TEXT in its command line

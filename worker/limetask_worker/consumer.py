@@ -22,7 +22,7 @@ from limetask_worker.executor import Executor
 from limetask_worker.intake import Intake
 from limetask_worker.limits import Limits, time_limit_exceeded
 from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
-from limetask_worker.settle import Settler
+from limetask_worker.settle import REPEATED_SECONDS, Settler
 from limetask_worker.solo import SoloDiedError, SoloRunner
 from limetask_worker.work import Outcome, Work
 
@@ -130,6 +130,8 @@ class Consumer:
         asking.add_done_callback(partial(self._on_verdict, work))
 
     async def _ask(self, work: Work) -> Verdict:
+        if _has_header(work.delivery, "repeated"):
+            await asyncio.sleep(max(0.0, REPEATED_SECONDS - work.age))
         may_run_again = work.declaration.acks_late and work.delivery.redelivered
         return await self._claims.verdict(self._settler.start_record(work), may_run_again=may_run_again)
 

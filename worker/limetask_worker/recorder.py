@@ -69,6 +69,7 @@ class Recorder:
         self._arrived = asyncio.Event()
         self._store_thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._vital_signs = VitalSigns(settings.worker_timeout)
+        self._lost: dict[str, WorkerLost] = {}
         self._writer: StoreWriter | None = None
 
     async def open(self) -> None:
@@ -170,6 +171,7 @@ class Recorder:
             await self._merge([record for record, _ in records])
         except RecordRejectedError:
             await self._write_one_by_one(records)
+        await self._fail_starts_of_the_dead(record for record, _ in records)
 
     async def _write_one_by_one(self, records: Iterable[tuple[Record, Delivery]]) -> None:
         for record, delivery in records:
@@ -181,6 +183,7 @@ class Recorder:
     async def _answer(self, claim: Claim) -> None:
         """Decide whether a worker may run a task, and tell it. It asks again if the answer is lost."""
         verdict = await self._in_store(lambda: self._open_writer().claim(claim, self._settings.max_deliveries))
+        await self._fail_starts_of_the_dead([claim.start])
         if self._names.is_reply_key(claim.reply_to):
             sent = self._publishing.publish(self._names.events_exchange, claim.reply_to, encode_verdict(verdict))
             sent.add_done_callback(_note_failure)
@@ -204,11 +207,17 @@ class Recorder:
                 reason = f"no sign of life from its worker for {self._settings.worker_timeout:g} s"
                 await self._fail_tasks_of(WorkerLost(worker, reason, datetime.now(UTC)))
 
+    async def _fail_starts_of_the_dead(self, records: Iterable[Record]) -> None:
+        # The news of a death comes by another connection than the last starts, and may be faster.
+        for worker in {record.worker for record in records if isinstance(record, Started)} & self._lost.keys():
+            await self._fail_tasks_of(self._lost[worker])
+
     async def _fail_tasks_of(self, lost: WorkerLost) -> None:
         """Publish the failure of each early task that a dead process was running.
 
         The event comes back through the results queue and is recorded like any other end.
         """
+        self._lost[lost.worker] = lost
         running = await self._in_store(lambda: self._open_writer().running_under(lost.worker))
         for started in running:
             completion = _presumed_end(started, lost)

@@ -22,6 +22,11 @@ from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
 
+# A task that was sent twice is claimed after REPEATED_SECONDS, so whoever has the first copy must have recorded its
+# start by then, or ask as well.
+SURE_SECONDS = 2.0
+REPEATED_SECONDS = 3.0
+
 
 class Settler:
     """Tells the broker of starts and ends, and acks.
@@ -44,14 +49,16 @@ class Settler:
         """Record that these tasks start: one message for all.
 
         When it is confirmed, early deliveries are acked and `proceed`. Late ones proceed at once. `doubt` gets the
-        early ones whose connection was lost meanwhile: the broker delivers them again, perhaps elsewhere.
+        early ones whose connection was lost meanwhile, or whose record took long: the task may be elsewhere as well.
         """
         envelope = encode_started([self.start_record(work) for work in batch])
         early = [work for work in batch if not work.declaration.acks_late]
         for work in batch:
             if work.declaration.acks_late:
                 proceed(work)
-        self._publish("", self._names.results_queue, envelope, partial(self._ack_early, early, proceed, doubt))
+        confirmed = self._publishing.publish("", self._names.results_queue, envelope)
+        confirmed.add_done_callback(partial(self._on_start_recorded, envelope, early, proceed, doubt))
+        self._track(confirmed)
 
     def start_record(self, work: Work) -> Started:
         """Return the record of a task's start; asked for again, the same."""
@@ -113,9 +120,20 @@ class Settler:
         while self._unsettled:
             await asyncio.wait(self._unsettled)
 
-    def _ack_early(self, early: Sequence[Work], proceed: Callable[[Work], None], doubt: Callable[[Work], None]) -> None:
+    def _on_start_recorded(
+        self,
+        envelope: Envelope,
+        early: Sequence[Work],
+        proceed: Callable[[Work], None],
+        doubt: Callable[[Work], None],
+        confirmed: asyncio.Future[None],
+    ) -> None:
+        is_recorded = confirmed.exception() is None
+        if not is_recorded:
+            logger.warning("a record is kept until the broker takes it: %s", confirmed.exception())
+            self._start(self._publishing.publish_until_confirmed("", self._names.results_queue, envelope))
         for work in early:
-            if self._consuming.holds(work.delivery):
+            if is_recorded and self._consuming.holds(work.delivery) and work.age < SURE_SECONDS:
                 self._ack(work)
                 proceed(work)
             else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,9 +27,15 @@ class Work:
     started_at: datetime | None = None
     begun: int | None = None
     copies: list[Delivery] = field(default_factory=list)
+    received_at: float = field(default_factory=time.monotonic)
     is_acked: bool = False
     is_cut_off: bool = False
     time_limit: asyncio.TimerHandle | None = None
+
+    @property
+    def age(self) -> float:
+        """For how many seconds it has been here."""
+        return time.monotonic() - self.received_at
 
     @property
     def key(self) -> tuple[str, int]:
