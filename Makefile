@@ -1,6 +1,6 @@
 # Each target sets up what it needs, also on a machine that has nothing but Python.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format setup up down clean
+.PHONY: help demo test faults check format setup up down clean
 
 help:  ## say what there is
 	@echo "limetask: make TARGET"
@@ -12,6 +12,9 @@ demo:  ## see a task's whole life: a CRM, two applications, one worker (a minute
 
 test:  ## run all tests against a real RabbitMQ, PostgreSQL and SQLite; ARGS="tests/unit -k codec" for some
 	@scripts/test $(ARGS)
+
+faults:  ## break everything on purpose, at length, and write docs/reliability.md (10 minutes)
+	@scripts/faults
 
 check:  ## format, lint, types and layers, without running anything
 	@scripts/check

@@ -1,0 +1,96 @@
+"""The network between limetask and its broker fails in every way that TCP allows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from limetask import Settings, configure
+from tests.faults.conftest import OpenLedger, StartWorker
+from tests.faults.form import in_form
+from tests.faults.ledger import now
+from tests.faults.load import Load
+from tests.proxy import Proxy, proxy_to
+
+_STALL_SECONDS = in_form(3.0, 8.0)
+_ROUNDS = in_form(1, 6)
+
+
+@pytest.fixture
+def network(quick_settings: Settings) -> Iterator[tuple[Proxy, str]]:
+    """A proxy in front of the broker and its URL, for senders and worker alike."""
+    with proxy_to(quick_settings.broker_url) as proxied:
+        yield proxied
+
+
+def cut_before_answer(proxy: Proxy) -> None:
+    """What was published has arrived, and its confirm is lost."""
+    proxy.cut_before_answer()
+
+
+def stall_towards_the_broker(proxy: Proxy) -> None:
+    """The broker hears nothing more, and goes on speaking."""
+    proxy.stall("broker")
+    time.sleep(_STALL_SECONDS)
+
+
+def stall_towards_the_client(proxy: Proxy) -> None:
+    """The broker hears everything, and its answers do not arrive."""
+    proxy.stall("client")
+    time.sleep(_STALL_SECONDS)
+
+
+def delay(proxy: Proxy) -> None:
+    """Everything arrives, later."""
+    proxy.delay(0.05)
+    time.sleep(_STALL_SECONDS)
+
+
+def truncate_towards_the_broker(proxy: Proxy) -> None:
+    """The broker gets half a frame, and then nothing."""
+    proxy.truncate("broker")
+    time.sleep(0.3)
+
+
+def truncate_towards_the_client(proxy: Proxy) -> None:
+    """The client gets half a frame, and then nothing."""
+    proxy.truncate("client")
+    time.sleep(0.3)
+
+
+FAULTS: dict[str, Callable[[Proxy], None]] = {
+    "network: cut after a publish and before its confirm": cut_before_answer,
+    "network: nothing arrives at the broker any more": stall_towards_the_broker,
+    "network: nothing arrives from the broker any more": stall_towards_the_client,
+    "network: every packet is delayed": delay,
+    "network: truncated in a frame towards the broker": truncate_towards_the_broker,
+    "network: truncated in a frame from the broker": truncate_towards_the_client,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_network_loses_nothing_and_repeats_no_early_task(
+    fault: str,
+    quick_settings: Settings,
+    network: tuple[Proxy, str],
+    open_ledger: OpenLedger,
+    employ: StartWorker,
+) -> None:
+    """Under load, several times, for senders and worker: they reconnect by themselves, and no task fails."""
+    proxy, url = network
+    proxied = replace(quick_settings, broker_url=url, heartbeat=2)
+    ledger = open_ledger(quick_settings)
+    configure(proxied)
+    employ(ledger, "--processes", "2", "--slots", "4", settings=proxied)
+    with Load(ledger.book, in_form(200, 1200), in_form(60, 100), seconds=0.01) as load:
+        for turn in range(_ROUNDS):
+            load.wait_for_share((turn + 1) / (_ROUNDS + 2))
+            FAULTS[fault](proxy)
+            proxy.flow()
+            fault_ended = now()
+            ledger.wait_for_recovery(fault_ended)
+    verdict = ledger.check(fault, fault_ended)
+    assert not verdict.failures
