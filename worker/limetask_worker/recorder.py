@@ -145,7 +145,7 @@ class Recorder:
                 case "alive":
                     await self._each(group, decode_alive, self._note_alive)
                 case "worker-lost":
-                    await self._each(group, decode_worker_lost, self._fail_tasks_of)
+                    await self._each(group, decode_worker_lost, self._note_loss)
                 case _:
                     for delivery in group:
                         await self._set_aside(delivery, f"a record of unknown kind {delivery.envelope.kind!r}")
@@ -199,13 +199,18 @@ class Recorder:
         """Fail the tasks of workers that have fallen silent, as when their host has died."""
         while True:
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
+            if not self._consuming.is_ready:
+                self._vital_signs.listen_anew()
             if not self._consuming.is_ready or self._pending:
-                self._vital_signs.listen_anew()  # signs of life may be on their way
-                continue
+                continue  # signs of life may be on their way
             running = await self._in_store(lambda: self._open_writer().workers_running())
             for worker in self._vital_signs.silent(running):
                 reason = f"no sign of life from its worker for {self._settings.worker_timeout:g} s"
                 await self._fail_tasks_of(WorkerLost(worker, reason, datetime.now(UTC)))
+
+    async def _note_loss(self, lost: WorkerLost) -> None:
+        self._lost[lost.worker] = lost  # its supervisor says so, so it will never come back
+        await self._fail_tasks_of(lost)
 
     async def _fail_starts_of_the_dead(self, records: Iterable[Record]) -> None:
         # The news of a death comes by another connection than the last starts, and may be faster.
@@ -217,7 +222,6 @@ class Recorder:
 
         The event comes back through the results queue and is recorded like any other end.
         """
-        self._lost[lost.worker] = lost
         running = await self._in_store(lambda: self._open_writer().running_under(lost.worker))
         for started in running:
             completion = _presumed_end(started, lost)
