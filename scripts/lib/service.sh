@@ -141,13 +141,26 @@ launch() {  # launch NAME COMMAND...: in a session of its own, its process id in
 
 # Until then it has our own command line, and would be taken for a process that is none of ours.
 wait_until_replaced() {
-  while [ "$(tr '\0' ' ' <"/proc/$1/cmdline")" = "$(tr '\0' ' ' <"/proc/$$/cmdline")" ]; do sleep 0.02; done
+  while [ "$(command_line "$1" || true)" = "$(command_line $$)" ]; do sleep 0.02; done
+}
+
+# A process that is just being replaced by the next program (`exec`) lives and shows an empty command line for a moment,
+# and a server's start is a chain of those. One that has ended and was not waited for (Z) shows an empty one for ever.
+command_line() {  # command_line PID
+  local line='' state tries
+  for ((tries = 0; tries < 200; tries++)); do
+    line=$(tr '\0' ' ' <"/proc/$1/cmdline") || return 1
+    [ -z "$line" ] || break
+    state=$(sed 's/.*) //; s/ .*//' "/proc/$1/stat") && [ "$state" != Z ] || return 1
+    sleep 0.01
+  done
+  printf '%s\n' "$line"
 } 2>/dev/null
 
 # A process id alone proves nothing: after a crash or a reboot it may be somebody else's.
 is_process() {  # is_process PID TEXT: it lives, and has TEXT in its command line
-  [[ -n $1 && "$(tr '\0' ' ' <"/proc/$1/cmdline" || true)" == *"$2"* ]]
-} 2>/dev/null
+  [[ -n $1 && "$(command_line "$1" || true)" == *"$2"* ]]
+}
 
 stop_process() {  # stop_process PID TEXT SIGNAL
   local end=$((SECONDS + stop_deadline))
