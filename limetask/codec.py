@@ -21,12 +21,19 @@ JSON = "application/json"
 
 
 def encode_task(
-    identity: TaskIdentity, body: bytes, signer: Signer = UNSIGNED, *, moved: bool = False, repeated: bool = False
+    identity: TaskIdentity,
+    body: bytes,
+    signer: Signer = UNSIGNED,
+    *,
+    moved: bool = False,
+    repeated: bool = False,
+    put_off: int = 0,
 ) -> Envelope:
     """Return the message that carries one attempt at a task, signed; `body` is from `encode_arguments`.
 
     `moved` marks one that a worker has put into another queue: it is not moved a second time. `repeated` marks one
-    that may be in the queue already: the worker looks the attempt up before it runs it.
+    that may be in the queue already: the worker looks the attempt up before it runs it. `put_off` is how often it had
+    to wait because another worker had recorded its start.
     """
     signature = signer.sign(_signed_parts(identity, body))
     return Envelope(
@@ -43,6 +50,7 @@ def encode_task(
             **({"signature": signature} if signature else {}),
             **({"moved": True} if moved else {}),
             **({"repeated": True} if repeated else {}),
+            **({"put_off": put_off} if put_off else {}),
         },
     )
 

@@ -13,6 +13,9 @@ from limetask.status import ErrorInfo, Rank, Status
 WORKER_LOST = "WorkerLost"
 """The error type of a task whose worker process died under it."""
 
+END_LOST = "EndLost"
+"""The error type of a task that has ended, as its worker says, and how is not recorded."""
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -83,12 +86,26 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to a claim. `begun` is how often the body of this attempt has begun, this time included."""
+    """The answer to a claim.
+
+    `begun` is how often the body of this attempt has begun, this time included. `worker` is who started it, if it was
+    somebody else.
+    """
 
     task_id: str
     attempt: int
     decision: Decision
     begun: int
+    worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A worker does not have a task any more that it was told to run: whoever gets its message may."""
+
+    task_id: str
+    attempt: int
+    worker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,24 +133,42 @@ class Completion:
     @property
     def rank(self) -> Rank:
         """What it may replace in the store: a presumed loss gives way to the real end."""
-        is_presumed = self.error is not None and self.error.type == WORKER_LOST
+        is_presumed = self.error is not None and self.error.type in (WORKER_LOST, END_LOST)
         return Rank.PRESUMED_LOST if is_presumed else Rank.ENDED
 
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The sign of life of a supervisor, for its task processes: a host that dies as a whole cannot tell."""
+    """The sign of life of a supervisor, for its task processes: a host that dies as a whole cannot tell.
 
-    workers: tuple[str, ...]
+    `workers` has for each of them the ids of the tasks that it had in hand at `seen_at`: from before their start was
+    recorded until their end was confirmed. None if there were too many to tell.
+    """
+
+    seen_at: datetime
+    workers: Mapping[str, Sequence[str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A task whose body had begun in a process that ended. `exceeded` is its time limit in seconds, if it was that."""
+
+    task_id: str
+    attempt: int
+    exceeded: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
-    """A worker process has died: what it was running under early ack will never report its end."""
+    """A worker process has ended: it will not report the end of what it had in hand.
+
+    `begun` are the tasks whose bodies had begun; it ran nothing else. None if that is not known.
+    """
 
     worker: str
     reason: str
     lost_at: datetime
+    begun: Sequence[Begun] | None
 
 
 def completion_key(task_name: str, status: Status) -> str:

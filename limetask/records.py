@@ -12,7 +12,18 @@ import orjson
 from limetask import ids
 from limetask.codec import JSON, MAX_ATTEMPT, new_message_id, valid_text
 from limetask.errors import MessageRefusedError
-from limetask.message import Alive, Claim, Completion, Decision, Envelope, Started, Verdict, WorkerLost
+from limetask.message import (
+    Alive,
+    Begun,
+    Claim,
+    Completion,
+    Decision,
+    Envelope,
+    Released,
+    Started,
+    Verdict,
+    WorkerLost,
+)
 from limetask.status import ErrorInfo, Status
 
 
@@ -106,8 +117,25 @@ def decode_verdict(body: bytes) -> Verdict:
     """Return the verdict in a message; raises MessageRefusedError for anything else."""
     with _Refusing("verdict"):
         fields = orjson.loads(body)
-        decision = Decision(fields["decision"])
-        return Verdict(_text(fields["task_id"]), _attempt(fields["attempt"]), decision, int(fields["begun"]))
+        return Verdict(
+            task_id=_text(fields["task_id"]),
+            attempt=_attempt(fields["attempt"]),
+            decision=Decision(fields["decision"]),
+            begun=int(fields["begun"]),
+            worker=None if fields["worker"] is None else _text(fields["worker"]),
+        )
+
+
+def encode_released(released: Released) -> Envelope:
+    """Return the message by which a worker gives back what the recorder let it run."""
+    return Envelope(body=orjson.dumps(released), content_type=JSON, message_id=new_message_id(), kind="released")
+
+
+def decode_released(body: bytes) -> Released:
+    """Return who gives what back; raises MessageRefusedError for anything else."""
+    with _Refusing("released"):
+        fields = orjson.loads(body)
+        return Released(_text(fields["task_id"]), _attempt(fields["attempt"]), _text(fields["worker"]))
 
 
 def encode_alive(alive: Alive) -> Envelope:
@@ -118,11 +146,13 @@ def encode_alive(alive: Alive) -> Envelope:
 def decode_alive(body: bytes) -> Alive:
     """Return whose sign of life it is; raises MessageRefusedError for anything else."""
     with _Refusing("alive"):
-        return Alive(tuple(map(_text, orjson.loads(body)["workers"])))
+        fields = orjson.loads(body)
+        workers = {worker: None if held is None else [*map(_text, held)] for worker, held in fields["workers"].items()}
+        return Alive(_moment(fields["seen_at"]), workers)
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:
-    """Return the message by which a supervisor tells of a dead worker process."""
+    """Return the message by which a supervisor tells of a worker process that has ended."""
     return Envelope(body=orjson.dumps(lost), content_type=JSON, message_id=new_message_id(), kind="worker-lost")
 
 
@@ -130,7 +160,13 @@ def decode_worker_lost(body: bytes) -> WorkerLost:
     """Return which worker process was lost; raises MessageRefusedError for anything else."""
     with _Refusing("worker-lost"):
         fields = orjson.loads(body)
-        return WorkerLost(_text(fields["worker"]), _text(fields["reason"]), _moment(fields["lost_at"]))
+        begun = None if fields["begun"] is None else [*map(_begun, fields["begun"])]
+        return WorkerLost(_text(fields["worker"]), _text(fields["reason"]), _moment(fields["lost_at"]), begun)
+
+
+def _begun(fields: dict[str, Any]) -> Begun:
+    exceeded = fields["exceeded"]
+    return Begun(_text(fields["task_id"]), _attempt(fields["attempt"]), None if exceeded is None else float(exceeded))
 
 
 def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:

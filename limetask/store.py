@@ -6,6 +6,7 @@ recorder writes the table, and only the recorder's migrations make it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Uuid,
     bindparam,
     column,
+    func,
     literal_column,
     select,
     table,
@@ -32,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.types import TypeDecorator
 
+from limetask import ids
 from limetask.database import open_engine, parse_store_url, sqlite_path, store_errors
 from limetask.status import ErrorInfo, Status, TaskStatus
 
@@ -110,6 +113,13 @@ _BY_ID_AND_APP = select(
     _columns.finished_at,
 ).where(_columns.task_id == bindparam("task_id"), _columns.app == bindparam("app"))
 
+_NEWEST_TIMES = (
+    select(_columns.worker, _columns.sent_at, _columns.started_at)
+    .where(_columns.task_id >= bindparam("oldest_id"))
+    .order_by(_columns.task_id.desc())
+    .limit(bindparam("limit"))
+)
+_CLOCK = select(func.clock_timestamp(type_=UtcDateTime))
 
 SCHEMA_VERSION = "0002"
 """The schema that this limetask writes and reads."""
@@ -117,6 +127,15 @@ SCHEMA_VERSION = "0002"
 VERSION_TABLE = "limetask_schema_version"
 
 _VERSION = select(column("version_num", Text)).select_from(table(VERSION_TABLE))
+
+
+@dataclass(frozen=True, slots=True)
+class TaskTimes:
+    """When a task was sent, by its producer's clock, and when it last started, by its worker's."""
+
+    worker: str | None
+    sent_at: datetime
+    started_at: datetime | None
 
 
 class Store:
@@ -154,6 +173,22 @@ class Store:
                 if _is_missing_table(exc):
                     return None
                 raise
+
+    def newest_times(self, limit: int, since: datetime) -> list[TaskTimes]:
+        """Return the times of the tasks that were sent last, `limit` at most, none sent before `since`.
+
+        They are found by the primary key. The store must have its schema. Raises StoreError.
+        """
+        bounds = {"oldest_id": ids.oldest_id(since), "limit": limit}
+        with store_errors(self._url), self._engine.connect() as connection:
+            return [TaskTimes(*row) for row in connection.execute(_NEWEST_TIMES, bounds)]
+
+    def clock(self) -> datetime | None:
+        """Return what time it is for the database, None for SQLite, which has no clock; raises StoreError."""
+        if self._url.get_backend_name() == "sqlite":
+            return None
+        with store_errors(self._url), self._engine.connect() as connection:
+            return connection.execute(_CLOCK).scalar()
 
     def close(self) -> None:
         """Close all connections. A later read opens new ones."""

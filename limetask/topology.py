@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 QoS = Literal["asap", "default", "background"]
 QOS_CATEGORIES: tuple[QoS, ...] = get_args(QoS)
 """From the most to the least urgent; each has a queue of its own."""
+
+DELAY_LEVELS = 24
+"""Level n holds messages for 2**n seconds, so all levels together hold them for up to 194 days."""
 
 # Before RabbitMQ 4.3 every return of a message counts as a delivery, that of a clean shutdown too. limetask counts
 # attempts itself; the broker's limit is the safety net under it, so it is generous.
@@ -17,6 +20,8 @@ _RESULTS_DELIVERY_LIMIT = 10_000
 # Looking at a dead letter returns it to its queue, so the queue of dead letters must never run into a limit.
 # Without one, 4.0 and later would take 20.
 _DEAD_DELIVERY_LIMIT = 1_000_000_000
+# Nobody consumes from the levels of a delay; looking into one must not send a message on before its time.
+_DELAY_DELIVERY_LIMIT = 1_000_000_000
 
 # A full queue refuses what is published, and the publisher keeps it and tries again: nothing is dropped. Operators set
 # lower limits with a policy.
@@ -28,6 +33,7 @@ _DEAD_MAX_BYTES = 2 * 1024**3
 class Exchange:
     name: str
     kind: Literal["direct", "topic", "fanout"]
+    arguments: Mapping[str, str] = field(default_factory=dict)
 
 
 _Arguments = dict[str, str | int | bool]
@@ -42,6 +48,15 @@ class Queue:
 @dataclass(frozen=True, slots=True)
 class Binding:
     queue: str
+    exchange: str
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeBinding:
+    """What one exchange hands on to another, `destination`."""
+
+    destination: str
     exchange: str
     routing_key: str
 
@@ -75,6 +90,15 @@ class Names:
     def dead_queue(self) -> str:
         return f"{self.namespace}.dead"
 
+    @property
+    def delayed_exchange(self) -> str:
+        """Where a message comes out when its delay is over."""
+        return f"{self.namespace}.delayed"
+
+    def delay(self, level: int) -> str:
+        """Return the name of the exchange of one level, which is that of its queue too."""
+        return f"{self.namespace}.delay.{level}"
+
     def reply_key(self, token: str) -> str:
         """Return the key under which one producer process hears of the ends of the tasks that it sent."""
         return f"{self.namespace}.reply.{token}"
@@ -87,38 +111,96 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All that must exist on the broker before the first message."""
+    """What must exist on the broker before the first message that needs it."""
 
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
+    exchange_bindings: tuple[ExchangeBinding, ...] = ()
 
 
 def topology(names: Names) -> Topology:
-    """Return the whole topology of one namespace."""
+    """Return what everybody needs in one namespace: all but the levels of delays."""
     task_queues = tuple(_task_queue(names, qos) for qos in QOS_CATEGORIES)
     return Topology(
         exchanges=(
             Exchange(names.tasks_exchange, "direct"),
             Exchange(names.events_exchange, "topic"),
             Exchange(names.dead_exchange, "fanout"),
+            Exchange(names.delayed_exchange, "topic", {"alternate-exchange": names.dead_exchange}),
         ),
         queues=(*task_queues, _results_queue(names), _dead_queue(names)),
         bindings=(
             *(Binding(queue.name, names.tasks_exchange, queue.name) for queue in task_queues),
-            Binding(names.results_queue, names.events_exchange, "core.task.#"),
+            *(delayed_binding(names, queue.name) for queue in task_queues),
+            *results_bindings(names),
             Binding(names.dead_queue, names.dead_exchange, ""),
         ),
     )
 
 
+def results_bindings(names: Names) -> tuple[Binding, ...]:
+    """Return by which ways the ends of tasks come to the recorder.
+
+    Two that match the same, and a message comes once: should one be taken away while another queue takes the events,
+    which the broker then confirms, none is missed until the recorder has declared it anew.
+    """
+    keys = ("core.task.#", "core.task.*.#")
+    return tuple(Binding(names.results_queue, names.events_exchange, key) for key in keys)
+
+
+def delay_topology(names: Names, levels: int) -> Topology:
+    """Return what delays of less than 2**`levels` seconds need beside `topology`.
+
+    A delay's seconds are the sum of powers of two: a message waits in the queue of each level whose bit is set, the
+    highest first, and passes by all others. Its routing key is the bits as words, then the queue where it is to go
+    (`limetask.delays.routing_key` makes it). Each level's exchange reads its own bit: 1 leads into the level's queue,
+    which hands over to the next level when the time is over; 0 leads to the next level at once. Below level 0 is the
+    exchange of delayed messages, which reads the queue's name. A message whose queue is gone becomes a dead letter.
+    """
+    delays = [names.delay(level) for level in range(levels)]
+    return Topology(
+        exchanges=tuple(Exchange(delay, "topic") for delay in delays),
+        queues=tuple(_delay_queue(names, level) for level in range(levels)),
+        bindings=tuple(Binding(delay, delay, _bit_pattern(level, 1)) for level, delay in enumerate(delays)),
+        exchange_bindings=tuple(
+            ExchangeBinding(_below(names, level), delay, _bit_pattern(level, 0)) for level, delay in enumerate(delays)
+        ),
+    )
+
+
+def delayed_binding(names: Names, queue: str) -> Binding:
+    """Return the binding that a queue needs so that delayed messages can go there: whoever declares it binds it.
+
+    No other such queue's name may end with a dot and this one's, or both get the message.
+    """
+    return Binding(queue, names.delayed_exchange, f"#.{queue}")
+
+
+def _bit_pattern(level: int, bit: int) -> str:
+    """Return the pattern of routing keys in which the word of a level is `bit`; the highest level's is the first."""
+    return "*." * (DELAY_LEVELS - 1 - level) + f"{bit}.#"
+
+
+def _below(names: Names, level: int) -> str:
+    """Return the exchange to which a message goes from a level."""
+    return names.delay(level - 1) if level else names.delayed_exchange
+
+
+def _delay_queue(names: Names, level: int) -> Queue:
+    held: _Arguments = {"x-message-ttl": 2**level * 1000}
+    dead_lettering = _dead_lettering(_below(names, level))
+    return Queue(names.delay(level), _quorum(_DELAY_DELIVERY_LIMIT) | dead_lettering | held)
+
+
 def _task_queue(names: Names, qos: QoS) -> Queue:
-    return Queue(names.task_queue(qos), _quorum(_TASK_DELIVERY_LIMIT) | _dead_lettering(names))
+    return Queue(names.task_queue(qos), _quorum(_TASK_DELIVERY_LIMIT) | _dead_lettering(names.dead_exchange))
 
 
 def _results_queue(names: Names) -> Queue:
     limits: _Arguments = {"x-single-active-consumer": True, "x-max-length-bytes": _RESULTS_MAX_BYTES}
-    return Queue(names.results_queue, _quorum(_RESULTS_DELIVERY_LIMIT) | _dead_lettering(names) | limits)
+    dead_lettering = _dead_lettering(names.dead_exchange)
+    return Queue(names.results_queue, _quorum(_RESULTS_DELIVERY_LIMIT) | dead_lettering | limits)
 
 
 def _dead_queue(names: Names) -> Queue:
@@ -130,10 +212,10 @@ def _quorum(delivery_limit: int) -> _Arguments:
     return {"x-queue-type": "quorum", "x-delivery-limit": delivery_limit}
 
 
-def _dead_lettering(names: Names) -> _Arguments:
+def _dead_lettering(exchange: str) -> _Arguments:
     # At-least-once needs reject-publish, or the broker falls back to at-most-once without a word.
     return {
-        "x-dead-letter-exchange": names.dead_exchange,
+        "x-dead-letter-exchange": exchange,
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }

@@ -41,7 +41,7 @@ def declare_namespace(broker_url: str, namespace: str) -> None:
     wanted = topology(Names(namespace))
     with channel_to(broker_url) as channel:
         for exchange in wanted.exchanges:
-            channel.exchange_declare(exchange.name, exchange.kind, durable=True)
+            channel.exchange_declare(exchange.name, exchange.kind, durable=True, arguments=dict(exchange.arguments))
         for queue in wanted.queues:
             channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
         for binding in wanted.bindings:

@@ -54,7 +54,7 @@ class Worker:
     def child_pids(self, module: str = "limetask_worker.child") -> list[int]:
         """The process ids of its children that run `module`."""
         children = psutil.Process(self.process.pid).children()
-        return [child.pid for child in children if module in child.cmdline()]
+        return [child.pid for child in children if module in command_line(child)]
 
     def stop(self, timeout: float = 40.0) -> int:
         """Send SIGTERM and return the exit code."""
@@ -66,3 +66,12 @@ class Worker:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """The arguments of a process, none if it has ended meanwhile."""
+    try:
+        arguments: list[str] = process.cmdline()
+    except psutil.NoSuchProcess:  # a zombie too
+        return []
+    return arguments

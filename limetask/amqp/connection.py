@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Awaitable, Callable
 
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import unreachable
@@ -14,7 +15,7 @@ from limetask.amqp.url import connection_parameters
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope
 from limetask.settings import Settings
-from limetask.topology import Names, topology
+from limetask.topology import Names, Topology, topology
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,11 @@ class Connection:
     def is_ready(self) -> bool:
         """True while the connection is open and everything on it is declared."""
         return self._session is not None and self._session.is_alive
+
+    @property
+    def epoch(self) -> int:
+        """How often it was tried to connect: another number means that all may have changed on the broker."""
+        return self._epoch
 
     @property
     def broker_version(self) -> str:
@@ -124,10 +130,17 @@ class Connection:
 
         A receiver may see it twice. If there is no queue for it, everything is declared anew.
         """
+        await self.until_confirmed(lambda: self.publish(exchange, routing_key, envelope))
+
+    async def until_confirmed(self, publish: Callable[[], Awaitable[None]]) -> None:
+        """Call and await `publish`, and again after every reconnect, until it raises no BrokerError.
+
+        For what has to be done anew before it is published again; all else is as in `publish_until_confirmed`.
+        """
         pause = _FIRST_RETRY_SECONDS
         while True:
             try:
-                await self.publish(exchange, routing_key, envelope)
+                await publish()
                 return
             except (ConnectionLostError, NotConfirmedError) as exc:
                 logger.debug("publishing again after: %s", exc)
@@ -141,10 +154,20 @@ class Connection:
             pause = min(2 * pause, _LAST_RETRY_SECONDS)
             await self._ready_though_refused()
 
+    async def declare(self, wanted: Topology) -> None:
+        """Declare what not everybody needs, on the open connection; it is not declared again after a reconnect.
+
+        A user without the permission to configure makes sure that it is there. Raises BrokerRefusedError for what is
+        missing then, with its name and what to do, and for what exists and differs; ConnectionLostError without a
+        connection.
+        """
+        if self._session is None:
+            raise ConnectionLostError("not connected to the broker")
+        await self._session.declare(wanted, self._namespace)
+
     async def _declare_anew(self) -> None:
-        if self._session is not None:
-            with contextlib.suppress(BrokerError):  # the connection is lost meanwhile, and declares when it is back
-                await self._session.declare(self._topology, self._namespace)
+        with contextlib.suppress(BrokerError):  # the connection is lost meanwhile, and declares when it is back
+            await self.declare(self._topology)
 
     async def consume(self, subscription: Subscription) -> None:
         """Consume from a queue, now if the connection is open and again after every reconnect."""

@@ -16,7 +16,7 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from limetask.amqp.faults import map_error
 from limetask.amqp.url import address_of
 from limetask.errors import BrokerRefusedError
-from limetask.topology import Binding, Exchange, Queue, Topology
+from limetask.topology import Binding, Exchange, ExchangeBinding, Queue, Topology
 
 _ACCESS_REFUSED = 403
 _NOT_FOUND = 404
@@ -76,6 +76,9 @@ class Declarer:
                     await channel.bind(binding)
                 except pika_errors.ChannelClosedByBroker as refused:
                     self._refuse_binding(binding, refused)
+            # To bind these needs the same permissions as to declare the levels of delays, which has been done.
+            for exchange_binding in wanted.exchange_bindings:
+                await channel.bind_exchange(exchange_binding)
 
     @contextlib.asynccontextmanager
     async def _channel(self) -> AsyncIterator[_Channel]:
@@ -96,8 +99,8 @@ class Declarer:
         fault = "is missing" if missing.reply_code == _NOT_FOUND else f"cannot be checked ({missing.reply_text})"
         raise BrokerRefusedError(
             f"{kind} {one.name!r} {fault} at {address_of(self._parameters)}, and user {self._user!r} may not "
-            f"declare it ({refused.reply_text}): connect once as a user who has the permission to configure, or give "
-            f"it with `{self._permit()}`"
+            f"declare it ({refused.reply_text}): run `limetask setup` as a user who has the permission to "
+            f"configure, or give it with `{self._permit()}`"
         ) from missing
 
     def _refuse_binding(self, binding: Binding, refused: pika_errors.ChannelClosedByBroker) -> NoReturn:
@@ -146,7 +149,13 @@ class _Channel:
     async def declare_all(self, wanted: Topology) -> None:
         for exchange in wanted.exchanges:
             await self._answer_to(
-                partial(self._channel.exchange_declare, exchange.name, exchange_type=exchange.kind, durable=True)
+                partial(
+                    self._channel.exchange_declare,
+                    exchange.name,
+                    exchange_type=exchange.kind,
+                    durable=True,
+                    arguments=dict(exchange.arguments),
+                )
             )
         for queue in wanted.queues:
             await self._answer_to(
@@ -161,6 +170,11 @@ class _Channel:
     async def bind(self, binding: Binding) -> None:
         await self._answer_to(
             partial(self._channel.queue_bind, binding.queue, binding.exchange, routing_key=binding.routing_key)
+        )
+
+    async def bind_exchange(self, binding: ExchangeBinding) -> None:
+        await self._answer_to(
+            partial(self._channel.exchange_bind, binding.destination, binding.exchange, routing_key=binding.routing_key)
         )
 
     def _on_closed(self, error: BaseException) -> None:

@@ -10,6 +10,7 @@ import click
 
 from limetask.cli.dead import dead
 from limetask.cli.doctor import doctor
+from limetask.cli.setup import setup
 from limetask.cli.status import status
 from limetask.errors import LimetaskError
 
@@ -31,6 +32,7 @@ def limetask() -> None:
 
     \b
     Examples:
+      limetask setup
       limetask doctor
       limetask dead list
       limetask status 01982f60-4bf1-8a0d-9c55-1f0e5cbe8a11 acme
@@ -42,6 +44,7 @@ def limetask() -> None:
     logging.getLogger("limetask").addHandler(logging.NullHandler())
 
 
+limetask.add_command(setup)
 limetask.add_command(doctor)
 limetask.add_command(dead)
 limetask.add_command(status)

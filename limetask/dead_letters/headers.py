@@ -5,6 +5,7 @@ They may be of a worker, of the broker or of anybody else: nothing here fails, w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ _BROKER_REASONS = {
     "expired": "expired: it waited too long in its queue",
     "maxlen": "maxlen: its queue was full",
 }
+# A message that passes a level of a delay expires there, which is no death.
+_DELAY_LEVEL = re.compile(r"\.delay\.\d+$")
 # What a retried message carries of its past, should it die again.
 _FIRST_DIED_AT = "first_died_at"
 _DEATHS = "deaths"
@@ -63,9 +66,17 @@ def without_the_brokers(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def broker_deaths(envelope: Envelope) -> list[Mapping[str, Any]]:
-    """Return what the broker has noted in `x-death`, the newest death first."""
+    """Return what the broker has noted in `x-death`, the newest death first; levels of delays are none."""
+    return [death for death in _departures(envelope) if not _is_of_delay(death)]
+
+
+def _departures(envelope: Envelope) -> list[Mapping[str, Any]]:
     told = (envelope.headers or {}).get("x-death")
     return [_mapping(death) for death in told] if isinstance(told, list) else []
+
+
+def _is_of_delay(departure: Mapping[str, Any]) -> bool:
+    return _DELAY_LEVEL.search(text(departure.get("queue")) or "") is not None
 
 
 def _is_from_a_worker(envelope: Envelope) -> bool:
@@ -81,7 +92,7 @@ def _death_told_by_worker(envelope: Envelope) -> Death:
 def _death_told_by_broker(envelope: Envelope) -> Death:
     deaths = broker_deaths(envelope)
     if not deaths:
-        return Death("unknown: neither a worker nor the broker has set it aside")
+        return _death_after_delay(envelope)
     last = deaths[0]  # the broker puts the newest first
     reason = text(last.get("reason")) or "unknown"
     moments = sorted(moment for moment in (_moment(death.get("time")) for death in deaths) if moment is not None)
@@ -91,6 +102,16 @@ def _death_told_by_broker(envelope: Envelope) -> Death:
         first=moments[0] if moments else None,
         last=moments[-1] if moments else None,
         count=sum(number(death.get("count")) or 1 for death in deaths),
+    )
+
+
+def _death_after_delay(envelope: Envelope) -> Death:
+    delays = [departure for departure in _departures(envelope) if _is_of_delay(departure)]
+    if not delays:
+        return Death("unknown: neither a worker nor the broker has set it aside")
+    over_at = _moment(delays[0].get("time"))
+    return Death(
+        "unroutable: when its delay was over, the queue for which it was meant was gone", first=over_at, last=over_at
     )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +44,12 @@ def test_all_is_well_with_a_worker(settings_for_each_store: Settings, start_work
     assert "RabbitMQ" in examined.stdout
     assert "into this store" in examined.stdout
     assert "with schema 0002" in examined.stdout
+    assert "permissions: user " in examined.stdout
+    is_postgresql = settings.store_url.startswith("postgresql")
+    assert ("clock of the database: it and this machine's differ by 0." in examined.stdout) == is_postgresql
+
+    send_task("shop.tasks.add", "acme", 2, 3).wait(20)
+    eventually(lambda: "of the newest 1 tasks none started before it was sent" in examine(settings).stdout)
 
 
 def test_what_is_missing_is_told_with_its_remedy(settings: Settings) -> None:
@@ -77,3 +86,48 @@ def test_an_absent_broker_and_dead_letters_are_told(settings: Settings, tmp_path
     with channel_to(settings.broker_url) as channel:
         channel.basic_publish(Names(settings.namespace).dead_exchange, "", b"x", pika.BasicProperties(delivery_mode=2))
     eventually(lambda: "1 messages could not be run" in examine(settings).stdout)
+
+
+def test_what_cannot_be_looked_at_is_a_note(settings: Settings) -> None:
+    """What limetask takes the broker's consumer timeout to be is told with the command that shows it, and not amiss."""
+    examined = examine(replace(settings, consumer_timeout=7200.0), "--json")
+    findings = {finding["check"]: finding for finding in json.loads(examined.stdout)}
+    timeout = findings["consumer timeout"]
+    assert (timeout["is_well"], timeout["is_checked"]) == (True, False)
+    assert "7200 s (LIMETASK_CONSUMER_TIMEOUT)" in timeout["text"]
+    assert "rabbitmqctl environment | grep consumer_timeout" in timeout["remedy"]
+    assert "\nnote  consumer timeout: " in examine(settings).stdout
+
+
+def test_in_a_terminal_no_line_is_too_long(settings: Settings) -> None:
+    """With 80 columns what is longer goes on below, under the text and not under the mark."""
+    output = _ANSI.sub("", output_in_terminal(settings, columns=80))
+    assert max(map(len, output.splitlines())) <= 80
+    assert "\nok    permissions: user " in output
+    assert re.search(r"^ {6}\w", output, re.MULTILINE)
+    assert "\namiss store: nothing was ever recorded there\n      -> start a worker" in output
+
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def output_in_terminal(settings: Settings, columns: int) -> str:
+    """Run the command with a terminal of this width, and return what it has written there."""
+    ours, its = pty.openpty()
+    command = Path(sys.executable).with_name("limetask")
+    environment = environment_of(settings) | {"COLUMNS": str(columns)}
+    with subprocess.Popen([command, "doctor"], env=environment, stdout=its) as process:
+        os.close(its)
+        output = b""
+        while part := _read(ours):
+            output += part
+        process.wait(60)
+    os.close(ours)
+    return output.decode().replace("\r\n", "\n")
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # what Linux says when the last writer has gone
+        return b""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 
 from limetask import Settings, Status, TaskStatus, get_status, send_task
 from limetask.dead_letters import list_dead_letters
-from limetask.topology import Names
+from limetask.topology import DELAY_LEVELS, Names, delay_topology, topology
 from tests.broker import channel_to, declare_namespace, queue_length
 from tests.waiting import eventually
 from tests.worker import Worker, environment_of
@@ -126,7 +126,7 @@ def test_an_interrupted_retry_runs_the_task_once(
         eventually(lambda: tasks_waiting(settings) == 2)
         workers.append(start_worker(settings, "shop", "--processes", "2"))
     assert ended_with(sent, 2).status is Status.SUCCESS
-    eventually(lambda: tasks_waiting(settings) == 0)
+    eventually(lambda: any("a repeated message" in worker.log for worker in workers))
     assert [worker.stop() for worker in workers] == [0]
     assert tasks_waiting(settings) == 0  # nothing was given back: both messages are settled
     assert trace.read_text().splitlines() == ["7"]
@@ -211,3 +211,33 @@ def test_many_letters_show_their_progress_on_a_terminal_only(settings: Settings)
     assert len(lines) == 552
     assert lines[-1] == "550 dead letters. Look at one: limetask dead show ID"
     assert os.linesep.join(lines).count("neither a worker nor the broker has set it aside") == 550
+
+
+@pytest.fixture
+def names_with_all_delays(settings: Settings) -> Iterator[Names]:
+    """The names of this test's namespace, whose 24 levels of delays are deleted afterwards."""
+    names = Names(settings.namespace)
+    yield names
+    with channel_to(settings.broker_url) as channel:
+        for queue in delay_topology(names, DELAY_LEVELS).queues:
+            channel.queue_delete(queue.name)
+        for exchange in delay_topology(names, DELAY_LEVELS).exchanges:
+            channel.exchange_delete(exchange.name)
+
+
+def test_setup_declares_everything(settings: Settings, names_with_all_delays: Names) -> None:
+    """It declares all that limetask ever needs, with every level of delays, says so, and may be repeated."""
+    expected = [topology(names_with_all_delays), delay_topology(names_with_all_delays, DELAY_LEVELS)]
+    queues = [queue.name for wanted in expected for queue in wanted.queues]
+    exchanges = [exchange.name for wanted in expected for exchange in wanted.exchanges]
+    told = document(settings, "setup")
+    assert (sorted(told["queues"]), sorted(told["exchanges"])) == (sorted(queues), sorted(exchanges))
+    with channel_to(settings.broker_url) as channel:
+        for queue in queues:
+            channel.queue_declare(queue, passive=True)
+        for exchange in exchanges:
+            channel.exchange_declare(exchange, passive=True)
+    again = run(settings, "setup")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert [name for name in queues + exchanges if name not in again.stdout] == []
+    assert again.stdout.endswith("28 exchanges and 29 queues exist now.\n")

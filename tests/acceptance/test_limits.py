@@ -52,6 +52,22 @@ def test_a_hard_limit_ends_the_task_and_replaces_its_process(
     eventually(lambda: early.refresh().is_completed() and late.refresh().is_completed())
 
 
+def test_a_body_that_holds_up_its_process_is_cut_off_all_the_same(
+    settings: Settings, start_worker: StartWorker
+) -> None:
+    """Where the process cannot end the task itself its supervisor does; what ran beside it is told what it died of."""
+    start_worker(settings, "shop", "--processes", "1")
+    neighbour = send_task("shop.tasks.nap", "acme", 60.0)
+    eventually(lambda: neighbour.refresh().status is Status.STARTED)
+    ended = send_task("shop.limited.hold_up", "acme", 60).wait(WAIT)
+    assert ended.error is not None
+    assert (ended.error.type, "1 s" in ended.error.message) == ("TimeLimitExceeded", True)
+    lost = neighbour.wait(WAIT)
+    assert lost.error is not None
+    assert (lost.error.type, "time limit" in lost.error.message) == ("WorkerLost", True)
+    assert send_task("shop.tasks.add", "acme", 1, 2).wait(WAIT).result == 3
+
+
 def test_a_late_task_without_end_keeps_the_worker_from_starting(settings: Settings, start_worker: StartWorker) -> None:
     """A late task that may run longer than the broker waits for its ack is refused, with what to change."""
     worker = start_worker(settings, "shop", "--processes", "1", ready=False, LIMETASK_CONSUMER_TIMEOUT="1")

@@ -29,7 +29,7 @@ from limetask import database, ids
 from limetask import store as store_module
 from limetask.database import parse_store_url
 from limetask.errors import StoreError, StoreTooNewError, StoreUrlError
-from limetask.message import Claim, Completion, Decision, Started, Verdict
+from limetask.message import Claim, Completion, Decision, Released, Started
 from limetask.status import ErrorInfo, Rank, Status, TaskStatus
 from limetask.store import SCHEMA_VERSION, VERSION_TABLE, Store, metadata
 from limetask_worker import schema
@@ -306,12 +306,19 @@ def claim_of(start: Started, *, may_run_again: bool) -> Claim:
     return Claim(start, may_run_again, "limetask.reply.abc")
 
 
+def decided(writer: StoreWriter, claim: Claim, max_begun: int = 5, *, take_over: bool = True) -> tuple[Decision, int]:
+    """Decide a claim, and return the decision and how often the body has begun then."""
+    verdict = writer.claim(claim, max_begun, take_over=take_over)
+    assert (verdict.task_id, verdict.attempt) == (claim.start.task_id, claim.start.attempt)
+    return verdict.decision, verdict.begun
+
+
 def test_whoever_claims_first_runs_an_early_task(store: Store, writer: StoreWriter) -> None:
     """Of two workers that hold the same early task the first may run it, however often they ask."""
     task_id = new_id()
     first, second = (claim_of(started(task_id, worker=worker), may_run_again=False) for worker in ("a", "b"))
     for claim, decision in [(first, Decision.RUN), (second, Decision.STARTED_ELSEWHERE)] * 2:
-        assert writer.claim(claim, max_begun=5) == Verdict(task_id, 1, decision, 1)
+        assert decided(writer, claim) == (decision, 1)
     stored = store.read(task_id, "shop")
     assert stored is not None
     assert (stored.status, stored.worker) == (Status.STARTED, "a")
@@ -321,9 +328,9 @@ def test_a_recorded_start_wins_over_a_later_claim(writer: StoreWriter) -> None:
     """A start that was only recorded counts as much as a claim, for the worker that recorded it and against others."""
     own = started(new_id(), worker="a")
     writer.merge([own])
-    assert writer.claim(claim_of(own, may_run_again=False), max_begun=5).decision is Decision.RUN
+    assert decided(writer, claim_of(own, may_run_again=False))[0] is Decision.RUN
     other = claim_of(replace(own, worker="b"), may_run_again=False)
-    assert writer.claim(other, max_begun=5).decision is Decision.STARTED_ELSEWHERE
+    assert decided(writer, other)[0] is Decision.STARTED_ELSEWHERE
 
 
 def test_a_late_task_may_begin_only_so_often(store: Store, writer: StoreWriter) -> None:
@@ -335,13 +342,57 @@ def test_a_late_task_may_begin_only_so_often(store: Store, writer: StoreWriter) 
     ]
     for number, start in enumerate(starts[:3], 1):
         for _ in range(2):
-            verdict = writer.claim(claim_of(start, may_run_again=True), max_begun=3)
-            assert verdict == Verdict(task_id, 1, Decision.RUN, number)
-    verdict = writer.claim(claim_of(starts[3], may_run_again=True), max_begun=3)
-    assert verdict == Verdict(task_id, 1, Decision.BEGUN_TOO_OFTEN, 3)
+            assert decided(writer, claim_of(start, may_run_again=True), max_begun=3) == (Decision.RUN, number)
+    assert decided(writer, claim_of(starts[3], may_run_again=True), max_begun=3) == (Decision.BEGUN_TOO_OFTEN, 3)
     stored = store.read(task_id, "shop")
     assert stored is not None
     assert stored.worker == "worker 2"
+
+
+def test_a_late_task_is_not_taken_over_before_its_time(writer: StoreWriter) -> None:
+    """Until it is known whether its worker is lost, the verdict names that worker, and nothing is counted."""
+    start = started(new_id(), worker="a", acks_late=True)
+    writer.merge([start])
+    claim = claim_of(replace(start, worker="b"), may_run_again=True)
+    verdict = writer.claim(claim, 5, take_over=False)
+    assert (verdict.decision, verdict.worker) == (Decision.STARTED_ELSEWHERE, "a")
+    assert decided(writer, claim) == (Decision.RUN, 2)
+
+
+def released(start: Started) -> Released:
+    return Released(start.task_id, start.attempt, start.worker)
+
+
+def test_a_released_start_never_was(store: Store, writer: StoreWriter) -> None:
+    """What a worker had started and not begun is pending again, and whoever gets it may run it, for the first time."""
+    early, late = started(new_id(), worker="a"), started(new_id(), worker="a", acks_late=True)
+    writer.merge([early, late])
+    for _ in range(2):
+        writer.release([released(early), released(late)])
+        assert [store.read(start.task_id, "shop") for start in (early, late)] == [None, None]
+    for start in (early, late):
+        assert decided(writer, claim_of(replace(start, worker="b"), may_run_again=start.acks_late)) == (Decision.RUN, 1)
+
+
+def test_a_late_task_that_began_before_keeps_its_count(writer: StoreWriter) -> None:
+    """Only the start that did not come to a begin is taken back, once, however often it is told."""
+    first = started(new_id(), worker="a", acks_late=True)
+    writer.merge([first])
+    second = replace(first, worker="b")
+    assert decided(writer, claim_of(second, may_run_again=True)) == (Decision.RUN, 2)
+    for _ in range(2):
+        writer.release([released(second)])
+    assert decided(writer, claim_of(replace(first, worker="c"), may_run_again=True)) == (Decision.RUN, 2)
+
+
+def test_only_what_a_worker_has_in_hand_is_released(store: Store, writer: StoreWriter) -> None:
+    """Neither an end, nor the start of another worker or attempt, is taken back."""
+    over, others, again = (started(new_id(), worker=worker) for worker in ("a", "b", "a"))
+    writer.merge([over, others, replace(again, attempt=2)])
+    writer.merge([ended(over.task_id, worker="a")])
+    writer.release([released(over), released(replace(others, worker="a")), released(again)])
+    statuses = [store.read(start.task_id, "shop") for start in (over, others, again)]
+    assert [status and status.status for status in statuses] == [Status.SUCCESS, Status.STARTED, Status.STARTED]
 
 
 @pytest.mark.parametrize("end", [ended, failed])
@@ -350,10 +401,10 @@ def test_an_ended_attempt_does_not_run_again(store: Store, writer: StoreWriter, 
     task_id = new_id()
     writer.merge([end(task_id)])
     again = started(task_id, acks_late=True, worker="b")
-    assert writer.claim(claim_of(again, may_run_again=True), max_begun=5).decision is Decision.ENDED
+    assert decided(writer, claim_of(again, may_run_again=True))[0] is Decision.ENDED
     next_attempt = replace(again, attempt=2)
-    assert writer.claim(claim_of(next_attempt, may_run_again=True), max_begun=5).decision is Decision.RUN
-    assert writer.claim(claim_of(again, may_run_again=True), max_begun=5).decision is Decision.ENDED
+    assert decided(writer, claim_of(next_attempt, may_run_again=True))[0] is Decision.RUN
+    assert decided(writer, claim_of(again, may_run_again=True))[0] is Decision.ENDED
     stored = store.read(task_id, "shop")
     assert stored is not None
     assert (stored.status, stored.attempt, stored.result, stored.finished_at) == (Status.STARTED, 2, None, None)
@@ -409,11 +460,10 @@ def test_writing_without_a_schema_is_no_refusal(store_url: str) -> None:
 
 
 def test_running_under_returns_what_a_worker_has_not_ended(writer: StoreWriter) -> None:
-    """Only early-ack tasks, started and not ended, of exactly that worker are returned, as they were recorded."""
-    running = [started(new_id(), worker="lost"), started(new_id(), worker="lost", attempt=2)]
+    """Only tasks of exactly that worker, started and not ended, are returned, as they were recorded."""
+    running = [started(new_id(), worker="lost"), started(new_id(), worker="lost", attempt=2, acks_late=True)]
     over = started(new_id(), worker="lost")
-    others = [started(new_id(), worker="lost", acks_late=True), started(new_id(), worker="lost2")]
-    writer.merge([*running, over, *others])
+    writer.merge([*running, over, started(new_id(), worker="lost2")])
     writer.merge([ended(over.task_id, worker="lost")])
     assert sorted(writer.running_under("lost"), key=lambda record: record.attempt) == running
 

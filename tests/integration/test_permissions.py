@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,13 +21,16 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from limetask import BrokerRefusedError, Settings, Status, WaitTimeoutError, configure, dead_letters, send_task
+from limetask.amqp import Connection
 from limetask.client import close_default_client
-from limetask.topology import Names
-from tests.broker import channel_to, declare_namespace, queue_length
+from limetask.delays import Delays
+from limetask.message import Envelope
+from limetask.topology import Names, delay_topology
+from tests.broker import channel_to, declare_namespace, queue_length, take_all
 from tests.proxy import proxy_to
 from tests.services import BROKER_URL
 from tests.waiting import eventually
-from tests.worker import Worker
+from tests.worker import Worker, environment_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "security.md"
@@ -307,6 +312,126 @@ class TestWithoutATopology:
             send_task("shop.tasks.add", "acme", 2, 3)
         run_command_of(str(caught.value), broker)
         send_task("shop.tasks.add", "acme", 2, 3)
+
+
+def with_delays(settings: Settings, use: Callable[[Connection, Delays], Awaitable[None]]) -> None:
+    """Run `use` with an open connection and its delays, and close it."""
+
+    async def main() -> None:
+        connection = Connection(settings, "test")
+        try:
+            await connection.ready(10)
+            await use(connection, Delays(connection, Names(settings.namespace)))
+        finally:
+            await connection.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
+class TestDelays:
+    def test_levels_that_exist_are_used_by_who_may_not_declare(
+        self, settings: Settings, settings_as: Callable[..., Settings], names: Names
+    ) -> None:
+        """A worker that may configure nothing of limetask delays by levels that somebody else has declared."""
+        queue = names.task_queue("default")
+
+        async def declare(connection: Connection, _delays: Delays) -> None:
+            await connection.declare(delay_topology(names, 2))
+
+        async def publish(_connection: Connection, delays: Delays) -> None:
+            await delays.publish_until_confirmed(2, queue, Envelope(b"delayed", None))
+
+        with_delays(settings_as("setup"), declare)
+        with_delays(settings_as("worker"), publish)
+        assert [letter.body for letter in take_all(settings.broker_url, queue, 1)] == [b"delayed"]
+
+    def test_a_missing_level_is_named_with_its_remedy(
+        self, broker: OwnBroker, settings: Settings, settings_as: Callable[..., Settings], names: Names
+    ) -> None:
+        """Who may not declare the levels is told what is missing; the command in the message is enough to go on."""
+
+        async def use(_connection: Connection, delays: Delays) -> None:
+            with pytest.raises(BrokerRefusedError) as caught:
+                await delays.declare(3)
+            message = str(caught.value)
+            assert f"exchange '{names.delay(0)}' is missing" in message
+            assert "user 'worker' may not declare it" in message
+            assert "run `limetask setup` as a user who has the permission" in message
+            assert PASSWORD not in message
+            await asyncio.to_thread(run_command_of, message, broker)
+            await delays.declare(3)
+
+        with_delays(settings_as("worker"), use)
+
+    def test_what_is_delayed_waits_for_its_levels(
+        self,
+        settings: Settings,
+        settings_as: Callable[..., Settings],
+        names: Names,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """A publish that must not be lost logs what is missing, and goes on once `limetask setup` has been run."""
+        queue = names.task_queue("default")
+        setup = settings_as("setup")
+
+        async def use(_connection: Connection, delays: Delays) -> None:
+            publishing = asyncio.ensure_future(delays.publish_until_confirmed(1, queue, Envelope(b"delayed", None)))
+            async with asyncio.timeout(20):
+                while f"exchange '{names.delay(0)}' is missing" not in caplog.text:
+                    await asyncio.sleep(0.02)
+            assert not publishing.done()
+            await asyncio.to_thread(run_setup, setup)
+            await publishing
+
+        with_delays(settings_as("worker"), use)
+        assert [letter.body for letter in take_all(settings.broker_url, queue, 1)] == [b"delayed"]
+
+    def test_who_may_declare_levels_must_be_able_to_write_to_them(
+        self, broker: OwnBroker, settings: Settings, settings_as: Callable[..., Settings]
+    ) -> None:
+        """A level hands over to what its maker may write to: who may not is told, with the remedy."""
+        own = f"^{settings.namespace}\\."
+
+        async def use(_connection: Connection, delays: Delays) -> None:
+            with pytest.raises(
+                BrokerRefusedError, match=f"access to exchange '{settings.namespace}.delayed'"
+            ) as caught:
+                await delays.declare(1)
+            await asyncio.to_thread(run_command_of, str(caught.value), broker)
+            await delays.declare(1)
+
+        with_delays(settings_as("other_half", own, f"{own}(?!delayed)", own), use)
+
+
+class TestSetup:
+    def test_it_declares_all_that_a_worker_needs(
+        self, settings: Settings, settings_as: Callable[..., Settings], start_worker: Callable[..., Worker]
+    ) -> None:
+        """After `limetask setup` by its documented user, a worker without the permission to configure works."""
+        told = run_setup(settings_as("setup"))
+        assert f"{settings.namespace}.delay.23" in told.stdout
+        start_worker(settings_as("worker"), "shop", "--processes", "1")
+        assert send_task("shop.tasks.add", "acme", 2, 3).wait(20).result == 5
+
+    def test_without_the_permission_it_fails_and_says_so(
+        self, settings_as: Callable[..., Settings], names: Names
+    ) -> None:
+        """As a user who may not declare, it names what is missing; once all exists, it says that it does."""
+        worker = settings_as("worker")
+        refused = run_setup(worker, succeeds=False)
+        assert refused.stdout == ""
+        assert refused.stderr.startswith(f"Error: exchange '{names.delay(0)}' is missing")
+        assert PASSWORD not in refused.stderr
+        run_setup(settings_as("setup"))
+        assert "29 queues exist now" in run_setup(worker).stdout
+
+
+def run_setup(settings: Settings, *, succeeds: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run `limetask setup`."""
+    command = [str(Path(sys.executable).with_name("limetask")), "setup"]
+    ran = subprocess.run(command, env=environment_of(settings), capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode == 0) is succeeds, ran.stderr
+    return ran
 
 
 def run_command_of(message: str, broker: OwnBroker) -> None:

@@ -1,4 +1,4 @@
-"""The command `limetask-worker`: what it tells and what it refuses, before it starts anything."""
+"""The commands `limetask-worker` and `limetask setup`: what they tell and refuse, before they start anything."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from importlib.metadata import version
 import pytest
 from click.testing import CliRunner, Result
 
+from limetask.cli.command import limetask
 from limetask_worker.cli import main
 
 pytestmark = pytest.mark.usefixtures("_restored_logging")
@@ -97,3 +98,20 @@ def test_a_wrong_setting_is_told_before_anything_starts(environment: dict[str, s
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_setup_tells_what_it_is_for() -> None:
+    """Its help has an example, who runs it when, and every option; it is listed among the commands."""
+    told = CliRunner().invoke(limetask, ["setup", "--help"])
+    assert told.exit_code == 0
+    assert [part for part in ["limetask setup", "permission to configure", "--json"] if part not in told.output] == []
+    assert "setup" in CliRunner().invoke(limetask, ["--help"]).output.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
+def test_setup_without_a_broker_is_an_error(options: list[str]) -> None:
+    """Without a broker it ends with exit code 1, and does not say that anything exists."""
+    unreachable = {"LIMETASK_BROKER_URL": "amqp://127.0.0.1:1", "LIMETASK_CONNECT_TIMEOUT": "0.3"}
+    refused = CliRunner().invoke(limetask, ["setup", *options], env=unreachable)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Error: no RabbitMQ at 127.0.0.1:1")

@@ -19,13 +19,31 @@ import pytest
 from limetask import ErrorInfo, MessageRefusedError, ResultError, Status, ids
 from limetask.arguments import encode_arguments
 from limetask.codec import decode_identity, decode_task, encode_dead_letter, encode_task, new_message_id
-from limetask.message import Completion, Envelope, Started, TaskIdentity, WorkerLost, completion_key
+from limetask.message import (
+    Alive,
+    Begun,
+    Completion,
+    Decision,
+    Envelope,
+    Released,
+    Started,
+    TaskIdentity,
+    Verdict,
+    WorkerLost,
+    completion_key,
+)
 from limetask.records import (
+    decode_alive,
     decode_completion,
+    decode_released,
     decode_started,
+    decode_verdict,
     decode_worker_lost,
+    encode_alive,
     encode_completion,
+    encode_released,
     encode_started,
+    encode_verdict,
     encode_worker_lost,
 )
 from limetask.registry import MAX_TASK_NAME_BYTES, check_task_name
@@ -52,7 +70,7 @@ SUCCESS = Completion(
     finished_at=NOW + timedelta(seconds=2),
 )
 FAILURE = replace(SUCCESS, status=Status.FAILURE, result=None, error=ErrorInfo("ValueError", "no", "Traceback ..."))
-LOST = WorkerLost("host.12.a", "killed by SIGKILL", NOW)
+LOST = WorkerLost("host.12.a", "killed by SIGKILL", NOW, [Begun(TASK_ID, 1), Begun(TASK_ID, 2, 1.5)])
 
 
 @dataclass
@@ -390,11 +408,30 @@ class TestStarted:
 
 
 class TestWorkerLost:
-    def test_it_arrives_as_it_was_sent(self) -> None:
-        """Which worker was lost, why and when arrives equal, as JSON of its own kind."""
-        made = encode_worker_lost(LOST)
-        assert decode_worker_lost(made.body) == LOST
+    @pytest.mark.parametrize("lost", [LOST, replace(LOST, begun=[]), replace(LOST, begun=None)], ids=repr)
+    def test_it_arrives_as_it_was_sent(self, lost: WorkerLost) -> None:
+        """Which worker was lost, why, when and with what arrives equal, as JSON of its own kind."""
+        made = encode_worker_lost(lost)
+        assert decode_worker_lost(made.body) == lost
         assert (made.content_type, made.kind) == ("application/json", "worker-lost")
+
+
+class TestBetweenWorkerAndRecorder:
+    def test_signs_of_life_arrive_as_they_were_sent(self) -> None:
+        """Which workers live, and what they have in hand, arrives equal."""
+        alive = Alive(NOW, {"host.12.a": [TASK_ID], "host.12.b": [], "host.12.c": None})
+        assert decode_alive(encode_alive(alive).body) == alive
+
+    def test_a_released_task_arrives_as_it_was_sent(self) -> None:
+        """Which worker gives what back arrives equal."""
+        released = Released(TASK_ID, 3, "host.12.a")
+        assert decode_released(encode_released(released).body) == released
+
+    @pytest.mark.parametrize("worker", [None, "host.12.a"])
+    def test_a_verdict_arrives_as_it_was_sent(self, worker: str | None) -> None:
+        """What the recorder has decided arrives equal."""
+        verdict = Verdict(TASK_ID, 3, Decision.STARTED_ELSEWHERE, 2, worker)
+        assert decode_verdict(encode_verdict(verdict).body) == verdict
 
 
 DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {

@@ -152,3 +152,16 @@ def test_stopping_a_closed_line_is_nothing() -> None:
         supervisor.send_stop()
 
     between(talk)
+
+
+def test_who_is_gone_says_nothing_more_even_when_it_was_written_to() -> None:
+    """A child that ends while it is asked to stop is no error of its supervisor."""
+
+    async def talk(supervisor: Control, child: Control) -> None:
+        child.close()
+        for _ in range(3):
+            supervisor.send_stop()
+            await asyncio.sleep(0)
+        assert await supervisor.receive_report() is None
+
+    between(talk)

@@ -25,7 +25,7 @@ LAYERS = [
     ["codec", "results"],
     ["records"],
     ["amqp", "database", "store"],
-    ["listener", "dead_letters", "doctor"],
+    ["listener", "dead_letters", "delays", "doctor"],
     ["client"],
     ["task"],
     ["cli"],

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
 
 from limetask.settings import MAX_NAMESPACE_BYTES
-from limetask.topology import QOS_CATEGORIES, Names, QoS, Queue, Topology, topology
+from limetask.topology import (
+    DELAY_LEVELS,
+    QOS_CATEGORIES,
+    Binding,
+    Names,
+    QoS,
+    Queue,
+    Topology,
+    delay_topology,
+    delayed_binding,
+    topology,
+)
 
 NAMES = Names("shop.eu")
 
@@ -17,6 +29,7 @@ def queue(name: str, of: Topology | None = None) -> Queue:
 
 
 QUEUES = [queue.name for queue in topology(NAMES).queues]
+DELAYS = delay_topology(NAMES, DELAY_LEVELS)
 
 
 def test_there_is_a_queue_for_each_quality_of_service() -> None:
@@ -77,18 +90,66 @@ def test_one_recorder_at_a_time_gets_the_results() -> None:
 
 
 def test_the_results_queue_gets_every_end_of_a_task() -> None:
-    """The results queue is bound to the topic exchange of events with `core.task.#`, and with nothing else."""
+    """The results queue is bound to the topic exchange of events in two ways, each of which takes all ends."""
     declared = topology(NAMES)
     kinds = {exchange.name: exchange.kind for exchange in declared.exchanges}
     bindings = [binding for binding in declared.bindings if binding.queue == "shop.eu.results"]
-    assert [(binding.exchange, binding.routing_key) for binding in bindings] == [("shop.eu.events", "core.task.#")]
+    assert [(binding.exchange, binding.routing_key) for binding in bindings] == [
+        ("shop.eu.events", "core.task.#"),
+        ("shop.eu.events", "core.task.*.#"),
+    ]
     assert kinds["shop.eu.events"] == "topic"
 
 
-def test_every_name_begins_with_the_namespace() -> None:
+@pytest.mark.parametrize("level", range(DELAY_LEVELS))
+def test_a_level_of_delays_holds_for_a_power_of_two(level: int) -> None:
+    """Level n keeps for 2**n seconds what its exchange gives it, then hands it to the next lower one."""
+    name = NAMES.delay(level)
+    assert name == f"shop.eu.delay.{level}"
+    assert queue(name, DELAYS).arguments == {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 1_000_000_000,
+        "x-message-ttl": 1000 * 2**level,
+        "x-dead-letter-exchange": f"shop.eu.delay.{level - 1}" if level else "shop.eu.delayed",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def test_only_the_levels_that_are_needed_are_declared() -> None:
+    """Three levels are three queues; the exchange below them comes with any number."""
+    three = delay_topology(NAMES, 3)
+    assert [queue.name for queue in three.queues] == [NAMES.delay(level) for level in range(3)]
+    assert {exchange.name for exchange in three.exchanges} == set(map(NAMES.delay, range(3)))
+    assert all(exchange.kind == "topic" for exchange in three.exchanges)
+    assert three.bindings == DELAYS.bindings[: len(three.bindings)]
+    assert len(DELAYS.queues) == 24
+
+
+def test_what_was_delayed_goes_to_its_queue_or_becomes_a_dead_letter() -> None:
+    """The exchange of delayed messages leads to each queue of tasks, and what fits none to the dead letters."""
+    [delayed] = [exchange for exchange in topology(NAMES).exchanges if exchange.name == "shop.eu.delayed"]
+    assert (delayed.kind, delayed.arguments) == ("topic", {"alternate-exchange": "shop.eu.dead"})
+    bound = [binding for binding in topology(NAMES).bindings if binding.exchange == "shop.eu.delayed"]
+    assert bound == [delayed_binding(NAMES, NAMES.task_queue(qos)) for qos in QOS_CATEGORIES]
+    assert delayed_binding(NAMES, "shop.eu.stock") == Binding("shop.eu.stock", "shop.eu.delayed", "#.shop.eu.stock")
+
+
+def test_bindings_of_delays_join_what_is_declared() -> None:
+    """No binding of the levels is to a queue or an exchange that does not exist."""
+    exchanges = {exchange.name for exchange in DELAYS.exchanges}
+    queues = {queue.name for queue in DELAYS.queues}
+    assert {binding.exchange for binding in DELAYS.bindings} == exchanges
+    assert {binding.exchange for binding in DELAYS.exchange_bindings} == exchanges
+    assert {binding.destination for binding in DELAYS.exchange_bindings} < exchanges | {"shop.eu.delayed"}
+    assert {binding.queue for binding in DELAYS.bindings} == queues
+
+
+@pytest.mark.parametrize("make", [topology, lambda names: delay_topology(names, DELAY_LEVELS)], ids=["all", "delays"])
+def test_every_name_begins_with_the_namespace(make: Callable[[Names], Topology]) -> None:
     """Two namespaces on one broker share nothing."""
     for namespace in ("shop.eu", "other"):
-        declared = topology(Names(namespace))
+        declared = make(Names(namespace))
         names = [exchange.name for exchange in declared.exchanges] + [queue.name for queue in declared.queues]
         names += [str(value) for queue in declared.queues for value in queue.arguments.values() if "." in str(value)]
         assert names

@@ -20,7 +20,7 @@ from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
 from limetask_worker.limits import Limits
 from limetask_worker.loading import LoadingError, load_tasks
-from limetask_worker.process import run_child, unless_stopped
+from limetask_worker.process import marks_of_this_process, run_child, unless_stopped
 from limetask_worker.settle import Settler
 from limetask_worker.solo import SoloRunner
 
@@ -49,7 +49,17 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     claims = Claims(publishing, names)
     solo = SoloRunner(options)
     consumer = Consumer(
-        consuming, names, signer, options.queues, options.slots, settler, executor, claims, solo, limits
+        connection=consuming,
+        names=names,
+        signer=signer,
+        queues=options.queues,
+        slots=options.slots,
+        settler=settler,
+        executor=executor,
+        claims=claims,
+        solo=solo,
+        limits=limits,
+        marks=marks_of_this_process(),
     )
 
     if await unless_stopped(_connect(publishing, consuming), stop):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 
 from limetask.amqp import Connection, Delivery, ReplyQueue
 from limetask.errors import MessageRefusedError
@@ -29,6 +30,8 @@ class Claims:
     def __init__(self, publishing: Connection, names: Names) -> None:
         """Make it before the connection is opened."""
         self._publishing = publishing
+        self.on_unexpected: Callable[[Verdict], None] = lambda _verdict: None
+        """Gets the answers that nobody waits for any more."""
         self._names = names
         self._reply_key = names.reply_key(secrets.token_hex(8))
         self._asked: dict[tuple[str, int], asyncio.Future[Verdict]] = {}
@@ -56,5 +59,7 @@ class Claims:
             logger.warning("ignoring a reply: %s", exc)
             return
         answer = self._asked.get((verdict.task_id, verdict.attempt))
-        if answer is not None and not answer.done():
+        if answer is None:
+            self.on_unexpected(verdict)
+        elif not answer.done():
             answer.set_result(verdict)

@@ -22,21 +22,26 @@ from limetask_worker.executor import Executor
 from limetask_worker.intake import Intake
 from limetask_worker.limits import Limits, time_limit_exceeded
 from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
-from limetask_worker.settle import REPEATED_SECONDS, Settler
+from limetask_worker.marks import Marks
+from limetask_worker.settle import REPEATED_SECONDS, SURE_SECONDS, Settler
 from limetask_worker.solo import SoloDiedError, SoloRunner
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
 
 _WARN_RESULT_BYTES = 64 * 1024
+# Messages on their way here, beside those that run: unacked until their body has begun.
+_PREFETCH_PER_SLOT = 2
 
 
 class Consumer:
     """Starts as many tasks as there are free slots, the most urgent queue first.
 
     A task occupies its slot from the moment its start is published until its body has ended. What waits here for a
-    slot is not acked, and goes back to its queue on `stop`. What was delivered before, or perhaps sent twice, waits
-    for the recorder's word first, and then comes before all others.
+    slot is not acked, and goes back to its queue on `stop`. What was delivered before, or perhaps sent twice, or kept
+    here for too long, waits for the recorder's word first, and then comes before all others.
+
+    A task is in hand, and marked so, from before its start can be recorded until its end is confirmed.
     """
 
     def __init__(
@@ -51,6 +56,7 @@ class Consumer:
         claims: Claims,
         solo: SoloRunner,
         limits: Limits,
+        marks: Marks,
     ) -> None:
         self._connection = connection
         self._names = names
@@ -60,14 +66,19 @@ class Consumer:
         self._claims = claims
         self._solo = solo
         self._limits = limits
+        self._marks = marks
         self._slots = slots
         self._waiting: dict[QoS, deque[Work]] = {qos: deque() for qos in queues}
-        self._claiming: dict[tuple[str, int], Work] = {}
+        self._in_hand: dict[tuple[str, int], Work] = {}
+        self._claiming: dict[asyncio.Task[Verdict], Work] = {}
         self._granted: deque[Work] = deque()
         self._running: dict[tuple[str, int], Work] = {}
         self._start_scheduled = False
+        self._is_stopped = False
         self._changed = asyncio.Event()
-        self._intake = Intake(connection, names, queues, slots, self._admit, self._schedule_start)
+        prefetch = slots * _PREFETCH_PER_SLOT
+        self._intake = Intake(connection, names, queues, prefetch, self._admit, self._schedule_start)
+        claims.on_unexpected = self._on_unexpected_verdict
 
     async def start(self) -> None:
         """Consume, now and after every reconnect."""
@@ -76,10 +87,13 @@ class Consumer:
     async def stop(self) -> None:
         """Take nothing more, and give back what has not started."""
         await self._intake.stop()
+        self._is_stopped = True
         self._give_back_waiting()
+        for asking in self._claiming:
+            asking.cancel()
 
     async def ended(self) -> None:
-        """Return when no task runs, or may run because the recorder has said so or is about to."""
+        """Return when no task runs, or may run because the recorder has said so."""
         while self.unfinished:
             self._changed.clear()
             await self._changed.wait()
@@ -87,7 +101,7 @@ class Consumer:
     @property
     def unfinished(self) -> int:
         """How many tasks have begun, or are recorded as begun here."""
-        return len(self._running) + len(self._granted) + len(self._claiming)
+        return len(self._running) + len(self._granted)
 
     def _admit(self, qos: QoS, delivery: Delivery) -> None:
         identity: TaskIdentity | None = None
@@ -106,10 +120,10 @@ class Consumer:
 
     def _accept(self, qos: QoS, delivery: Delivery, identity: TaskIdentity, declaration: TaskDeclaration) -> None:
         work = Work(delivery, decode_task(identity, delivery.envelope), declaration)
-        known_here = self._running.get(work.key) or self._claiming.get(work.key)
-        if known_here is not None:
-            self._adopt(known_here, work)
-        elif delivery.redelivered or _has_header(delivery, "repeated"):
+        known = self._in_hand.get(work.key)
+        if known is not None:
+            self._adopt(known, work)
+        elif delivery.redelivered or _has_header(delivery, "repeated") or _has_header(delivery, "put_off"):
             self._claim(work)
         else:
             self._waiting[qos].append(work)
@@ -120,14 +134,27 @@ class Consumer:
         if known.is_acked:
             self._settler.dropped(again, "it runs here")
         elif self._connection.holds(known.delivery):
+            logger.info("a repeated message is settled together with the first", extra={WORK_FIELD: known})
             known.copies.append(again.delivery)
         else:
             known.delivery = again.delivery
 
+    def _take_in_hand(self, work: Work) -> None:
+        if self._in_hand.get(work.key) is not work:
+            self._in_hand[work.key] = work
+            work.mark = self._marks.hold(*work.key)
+
+    def _let_go(self, work: Work) -> None:
+        del self._in_hand[work.key]
+        work.mark.release()
+
     def _claim(self, work: Work) -> None:
-        self._claiming[work.key] = work
-        asking = asyncio.ensure_future(self._ask(work))
-        asking.add_done_callback(partial(self._on_verdict, work))
+        self._take_in_hand(work)
+        asking = asyncio.get_running_loop().create_task(self._ask(work))
+        self._claiming[asking] = work
+        asking.add_done_callback(self._on_verdict)
+        if self._is_stopped:
+            asking.cancel()
 
     async def _ask(self, work: Work) -> Verdict:
         if _has_header(work.delivery, "repeated"):
@@ -135,21 +162,40 @@ class Consumer:
         may_run_again = work.declaration.acks_late and work.delivery.redelivered
         return await self._claims.verdict(self._settler.start_record(work), may_run_again=may_run_again)
 
-    def _on_verdict(self, work: Work, asked: asyncio.Future[Verdict]) -> None:
-        del self._claiming[work.key]
+    def _on_verdict(self, asked: asyncio.Task[Verdict]) -> None:
+        work = self._claiming.pop(asked)
+        if asked.cancelled():
+            self._give_up(work)
+            return
         verdict = asked.result()
+        if verdict.decision is Decision.RUN:
+            work.begun = verdict.begun
+            self._granted.append(work)
+            self._schedule_start()
+            return
+        self._let_go(work)
         match verdict.decision:
-            case Decision.RUN:
-                work.begun = verdict.begun
-                self._granted.append(work)
-                self._schedule_start()
             case Decision.BEGUN_TOO_OFTEN:
                 self._settler.refused(
                     work.delivery, work.message.identity, _begun_too_often(verdict), "BegunTooOftenError"
                 )
+            case Decision.STARTED_ELSEWHERE if not work.declaration.acks_late:
+                # It may be the only message of a task that dies with its worker before it has begun.
+                self._settler.put_off(work, f"started by {verdict.worker}")
             case _:
                 self._settler.dropped(work, verdict.decision.value)
-        self._changed.set()
+
+    def _give_up(self, work: Work) -> None:
+        """Leave a task to others that has not begun here, whatever is recorded of it."""
+        del self._in_hand[work.key]
+        # Marked until that is told: what is not in hand and recorded as started here counts as ended.
+        self._settler.released(*work.key).add_done_callback(lambda _: work.mark.release())
+        self._connection.give_back(work.delivery)
+
+    def _on_unexpected_verdict(self, verdict: Verdict) -> None:
+        """See to an answer that came twice, or too late: the task must not stay recorded as begun here."""
+        if verdict.decision is Decision.RUN and (verdict.task_id, verdict.attempt) not in self._in_hand:
+            self._settler.released(verdict.task_id, verdict.attempt)
 
     def _schedule_start(self) -> None:
         # Deferred to the end of this turn of the loop: what arrived or ended together starts with one message.
@@ -159,10 +205,8 @@ class Consumer:
 
     def _start_waiting(self) -> None:
         self._start_scheduled = False
-        for work in self._take(self._granted):
-            self._settler.granted(work)
-            self._run(work)
-        batch = [work for waiting in self._waiting.values() for work in self._take(waiting)]
+        self._run_granted()
+        batch = [work for waiting in self._waiting.values() for work in self._take_fresh(waiting)]
         if batch:
             self._settler.started(batch, self._run, self._doubt)
         if len(self._running) < self._slots:
@@ -175,34 +219,62 @@ class Consumer:
             while waiting:
                 self._connection.give_back(waiting.popleft().delivery)
 
-    def _take(self, waiting: deque[Work]) -> list[Work]:
+    def _run_granted(self) -> None:
+        while self._granted and len(self._running) < self._slots:
+            work = self._granted.popleft()
+            if self._connection.holds(work.delivery) or not work.declaration.acks_late:
+                self._running[work.key] = work
+                self._run(work)
+            else:
+                self._give_up(work)  # it is delivered again
+
+    def _take_fresh(self, waiting: deque[Work]) -> list[Work]:
         taken: list[Work] = []
         while waiting and len(self._running) < self._slots:
             work = waiting.popleft()
-            if self._connection.holds(work.delivery) or _is_recorded_here(work):  # else it is delivered again
-                taken.append(work)
+            known = self._in_hand.get(work.key)
+            if not self._connection.holds(work.delivery):
+                continue  # it is delivered again
+            if known is not None:
+                self._adopt(known, work)
+            elif work.age > SURE_SECONDS:
+                # This process stood still, and the broker may have given its messages to others.
+                self._claim(work)
+            else:
+                self._take_in_hand(work)
                 self._running[work.key] = work
+                taken.append(work)
         return taken
 
     def _doubt(self, work: Work) -> None:
-        """Ask the recorder again whether a task may run: its connection, or the process that ran it, was lost."""
+        """Ask the recorder whether a task may run: its connection, or the process that ran it, was lost."""
         self._release(work)
         if _is_suspect(work):
             work.started_at = None  # it would begin once more
         self._claim(work)
 
     def _run(self, work: Work) -> None:
-        ended = asyncio.ensure_future(self._solo.run(work)) if _is_suspect(work) else self._executor.run(work)
-        seconds = self._limits.time_limit_of(work.declaration)
-        if seconds is not None:
-            work.time_limit = asyncio.get_running_loop().call_later(seconds, self._cut_off, work, ended, seconds)
+        work.time_limit = self._limits.time_limit_of(work.declaration)
+        ended = self._begin(work)
+        if work.time_limit is not None:
+            loop = asyncio.get_running_loop()
+            work.cut_off_timer = loop.call_later(work.time_limit, self._cut_off, work, ended, work.time_limit)
         ended.add_done_callback(partial(self._on_ended, work))
+        if not work.declaration.acks_late:
+            self._settler.ack_when_begun(work)
+
+    def _begin(self, work: Work) -> asyncio.Future[Outcome]:
+        if not _is_suspect(work):
+            return self._executor.run(work)
+        work.mark.begin()
+        return asyncio.ensure_future(self._solo.run(work))
 
     def _cut_off(self, work: Work, ended: asyncio.Future[Outcome], seconds: float) -> None:
         """End a task that exceeds its time limit for everybody else; the body itself only ends with its process."""
         outcome = time_limit_exceeded(seconds)
         _log_end(work, outcome)
-        self._settler.ended(work, outcome)
+        work.mark.cut_off()
+        self._settler.ended(work, outcome, self._let_go)
         work.is_cut_off = True
         self._release(work)
         if _is_suspect(work):
@@ -211,8 +283,8 @@ class Consumer:
             self._limits.process_is_spoilt(f"task {work.message.identity.task_name} exceeded its time limit")
 
     def _on_ended(self, work: Work, ended: asyncio.Future[Outcome]) -> None:
-        if work.time_limit is not None:
-            work.time_limit.cancel()
+        if work.cut_off_timer is not None:
+            work.cut_off_timer.cancel()
         if work.is_cut_off:
             return
         if isinstance(ended.exception(), SoloDiedError):
@@ -221,10 +293,10 @@ class Consumer:
             return
         outcome = ended.result()
         if outcome.refusal is not None:
-            self._settler.refused_after_start(work, outcome, outcome.refusal)
+            self._settler.refused_after_start(work, outcome, outcome.refusal, self._let_go)
         else:
             _log_end(work, outcome)
-            self._settler.ended(work, outcome)
+            self._settler.ended(work, outcome, self._let_go)
         self._release(work)
         self._limits.count_ended_task()
 
@@ -232,11 +304,6 @@ class Consumer:
         self._running.pop(work.key, None)
         self._changed.set()
         self._schedule_start()
-
-
-def _is_recorded_here(work: Work) -> bool:
-    """Return True for an early task that nobody else may run any more: the recorder gave it to this worker."""
-    return work.begun is not None and not work.declaration.acks_late
 
 
 def _is_suspect(work: Work) -> bool:

@@ -69,7 +69,10 @@ class Control:
 
     async def receive(self) -> dict[str, Any] | None:
         """Return what the other side sends next, None when it is gone."""
-        line = await self._reader.readline()
+        try:
+            line = await self._reader.readline()
+        except ConnectionError:  # it was written to when it had just ended
+            return None
         return orjson.loads(line) if line else None
 
     def send_options(self, options: ChildOptions) -> None:
@@ -98,7 +101,7 @@ class Control:
 
     async def stop_requested(self) -> None:
         """Return when the supervisor asks the child to stop, or is gone."""
-        await self._reader.readline()
+        await self.receive()
 
     async def flush(self) -> None:
         await self._writer.drain()

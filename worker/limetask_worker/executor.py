@@ -68,6 +68,7 @@ class Executor:
 
     def _run_function(self, work: Work) -> Outcome:
         token = current_work.set(work)
+        work.mark.begin(work.time_limit)
         try:
             return self._success(self._call_function(work))
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only ends its task
@@ -88,6 +89,7 @@ class Executor:
 
     async def _run_coroutine(self, work: Work) -> Outcome:
         current_work.set(work)
+        work.mark.begin(work.time_limit)
         try:
             return self._success(await self._call_coroutine(work))
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only ends its task

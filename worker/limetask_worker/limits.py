@@ -71,8 +71,12 @@ class Limits:
 
 def time_limit_exceeded(seconds: float) -> Outcome:
     """Return the end of a task that was cut off."""
-    error = ErrorInfo("TimeLimitExceeded", f"it had not ended after {seconds:g} s, its time limit, and was cut off")
-    return Outcome(Status.FAILURE, None, error, datetime.now(UTC))
+    return Outcome(Status.FAILURE, None, time_limit_error(seconds), datetime.now(UTC))
+
+
+def time_limit_error(seconds: float) -> ErrorInfo:
+    """Return why a task that was cut off has failed."""
+    return ErrorInfo("TimeLimitExceeded", f"it had not ended after {seconds:g} s, its time limit, and was cut off")
 
 
 def _peak_memory_bytes() -> int:

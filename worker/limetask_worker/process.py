@@ -9,13 +9,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from limetask.errors import BrokerRefusedError, ConfigurationError
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.loading import LoadingError
 from limetask_worker.logs import configure_logging
+from limetask_worker.marks import Marks
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ Role = Callable[[ChildOptions, Control, asyncio.Event], Awaitable[bool]]
 
 CUT_OFF = 3
 """Exit code of a child that left something running behind."""
+
+STOPPED_TOO_SOON = "the worker stopped before the task had ended"
 
 
 def run_child(role: Role) -> None:
@@ -43,6 +46,15 @@ def control_socket_of_this_process() -> socket.socket:
     control_socket = socket.socket(fileno=int(sys.argv[1]))
     control_socket.set_inheritable(False)
     return control_socket
+
+
+def marks_of_this_process() -> Marks:
+    """Return the marks that we share with the supervisor, who named their memory in the second argument."""
+    descriptor = int(sys.argv[2])
+    try:
+        return Marks(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def run_loop(main: Coroutine[Any, Any, int]) -> int:
@@ -92,11 +104,15 @@ async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -
     return False
 
 
-async def start_process(module: str) -> tuple[asyncio.subprocess.Process, Control]:
-    """Start a Python process that runs `module`, and return it with our end of the control line to it."""
+async def start_process(module: str, shared: Sequence[int] = ()) -> tuple[asyncio.subprocess.Process, Control]:
+    """Start a Python process that runs `module`, and return it with our end of the control line to it.
+
+    It gets the file descriptors `shared` too, and finds their numbers in its arguments.
+    """
     ours, theirs = socket.socketpair()
+    descriptors = [theirs.fileno(), *shared]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, str(theirs.fileno()), pass_fds=[theirs.fileno()], env=_child_environment()
+        sys.executable, "-m", module, *map(str, descriptors), pass_fds=descriptors, env=_child_environment()
     )
     theirs.close()
     return process, await Control.open(ours)
@@ -121,5 +137,5 @@ def reason_of_death(exit_code: int) -> str:
         probably = ", probably out of memory" if exit_code == -signal.SIGKILL else ""
         return f"the worker process was killed by {_signal_name(-exit_code)} (signal {-exit_code}){probably}"
     if exit_code == CUT_OFF:
-        return "the worker stopped before the task had ended"
+        return STOPPED_TOO_SOON
     return f"the worker process ended with exit code {exit_code}"

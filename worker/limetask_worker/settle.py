@@ -12,8 +12,9 @@ from functools import partial
 from limetask import ids
 from limetask.amqp import Connection, Delivery
 from limetask.codec import encode_dead_letter, encode_task
-from limetask.message import Completion, Envelope, Started, TaskIdentity
-from limetask.records import encode_completion, encode_started
+from limetask.delays import Delays
+from limetask.message import Completion, Envelope, Released, Started, TaskIdentity
+from limetask.records import encode_completion, encode_released, encode_started
 from limetask.signing import Signer
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
@@ -27,37 +28,42 @@ logger = logging.getLogger(__name__)
 SURE_SECONDS = 2.0
 REPEATED_SECONDS = 3.0
 
+# Acks of bodies that have begun are written together; one that ends sooner is acked at its end.
+_ACK_SECONDS = 0.02
+# A task whose start another worker has recorded is looked at again after 1 s, 2 s, 4 s and so on.
+_LONGEST_PUT_OFF_SECONDS = 64
+
 
 class Settler:
     """Tells the broker of starts and ends, and acks.
 
     Publishes on one connection and acks on another: an alarm blocks what publishes and must not stop acks.
     Everything is kept and published again until the broker confirms it.
+
+    An early delivery is acked once its body has begun, so that the broker delivers it again if its process dies before
+    that. Should the ack be lost, the recorder's word keeps the body from beginning twice.
     """
 
     def __init__(
         self, consuming: Connection, publishing: Connection, names: Names, signer: Signer, worker: str
     ) -> None:
+        self._delays = Delays(publishing, names)
         self._consuming = consuming
         self._publishing = publishing
         self._names = names
         self._signer = signer
         self._worker = worker
         self._unsettled: set[asyncio.Future[None]] = set()
+        self._beginning: list[Work] = []
 
     def started(self, batch: Sequence[Work], proceed: Callable[[Work], None], doubt: Callable[[Work], None]) -> None:
-        """Record that these tasks start: one message for all.
+        """Record that these tasks start: one message for all. When it is confirmed, they `proceed`.
 
-        When it is confirmed, early deliveries are acked and `proceed`. Late ones proceed at once. `doubt` gets the
-        early ones whose connection was lost meanwhile, or whose record took long: the task may be elsewhere as well.
+        `doubt` gets those whose connection was lost meanwhile, or whose record took long: they may be elsewhere too.
         """
         envelope = encode_started([self.start_record(work) for work in batch])
-        early = [work for work in batch if not work.declaration.acks_late]
-        for work in batch:
-            if work.declaration.acks_late:
-                proceed(work)
         confirmed = self._publishing.publish("", self._names.results_queue, envelope)
-        confirmed.add_done_callback(partial(self._on_start_recorded, envelope, early, proceed, doubt))
+        confirmed.add_done_callback(partial(self._on_start_recorded, envelope, batch, proceed, doubt))
         self._track(confirmed)
 
     def start_record(self, work: Work) -> Started:
@@ -76,15 +82,39 @@ class Settler:
             started_at=work.started_at,
         )
 
-    def ended(self, work: Work, outcome: Outcome) -> None:
-        """Publish a task's end; a late delivery is acked when it is confirmed."""
+    def ack_when_begun(self, work: Work) -> None:
+        """Ack an early delivery as soon as its body has begun."""
+        if not self._beginning:
+            asyncio.get_running_loop().call_later(_ACK_SECONDS, self._ack_begun)
+        self._beginning.append(work)
+
+    def _ack_begun(self) -> None:
+        beginning, self._beginning = self._beginning, []
+        for work in beginning:
+            if work.is_acked:
+                continue
+            if work.mark.has_begun:
+                self._ack(work)
+            else:
+                self.ack_when_begun(work)
+
+    def ended(self, work: Work, outcome: Outcome, on_confirmed: Callable[[Work], None]) -> None:
+        """Publish a task's end, ack its delivery, which for a late one waits for the confirm, and call back then."""
+
+        def confirmed() -> None:
+            if not work.is_acked:
+                self._ack(work)
+            on_confirmed(work)
+
+        if not work.declaration.acks_late and not work.is_acked:
+            self._ack(work)
         completion = self._completion(work, outcome)
         reply_to = work.message.identity.reply_to
         self._publish(
             self._names.events_exchange,
             completion.routing_key,
             encode_completion(completion, outcome.result),
-            partial(self._ack_late, work),
+            confirmed,
             copy_to=reply_to if reply_to and self._names.is_reply_key(reply_to) else None,
         )
 
@@ -93,10 +123,12 @@ class Settler:
         logger.error("dead-lettered a message from %s: %s", delivery.queue, reason)
         self._start(self._dead_letter(delivery, identity, ErrorInfo(error_type, reason)))
 
-    def refused_after_start(self, work: Work, outcome: Outcome, reason: str) -> None:
-        """Set a task aside that turned out not to be runnable: dead letter, its FAILURE, then ack if it is late."""
+    def refused_after_start(
+        self, work: Work, outcome: Outcome, reason: str, on_confirmed: Callable[[Work], None]
+    ) -> None:
+        """Set a task aside that turned out not to be runnable: dead letter first, then like `ended`."""
         logger.error("dead-lettered: %s", reason, extra={WORK_FIELD: work})
-        self._start(self._dead_letter_started(work, outcome, reason))
+        self._start(self._dead_letter_started(work, outcome, reason, on_confirmed))
 
     def moved(self, delivery: Delivery, identity: TaskIdentity, queue: str) -> None:
         """Put a task into the queue that its declaration asks for."""
@@ -110,10 +142,17 @@ class Settler:
         logger.info("dropped a repeated message: %s", reason, extra={WORK_FIELD: work})
         self._ack(work)
 
-    def granted(self, work: Work) -> None:
-        """Ack an early task whose start the recorder has recorded for this worker."""
-        if not work.declaration.acks_late:
-            self._ack(work)
+    def put_off(self, work: Work, reason: str) -> None:
+        """Have a message delivered again later: what becomes of its task is not known yet."""
+        times = _times_put_off(work.delivery)
+        seconds = min(2 ** min(times, 32), _LONGEST_PUT_OFF_SECONDS)
+        logger.info("looked at again in %d s: %s", seconds, reason, extra={WORK_FIELD: work})
+        self._start(self._put_off(work, times + 1, seconds))
+
+    def released(self, task_id: str, attempt: int) -> asyncio.Future[None]:
+        """Tell the recorder that a task, whose start it may have recorded for this worker, has not begun here."""
+        envelope = encode_released(Released(task_id, attempt, self._worker))
+        return self._start(self._publishing.publish_until_confirmed("", self._names.results_queue, envelope))
 
     async def settled(self) -> None:
         """Return when everything is confirmed and acked."""
@@ -123,7 +162,7 @@ class Settler:
     def _on_start_recorded(
         self,
         envelope: Envelope,
-        early: Sequence[Work],
+        batch: Sequence[Work],
         proceed: Callable[[Work], None],
         doubt: Callable[[Work], None],
         confirmed: asyncio.Future[None],
@@ -132,9 +171,9 @@ class Settler:
         if not is_recorded:
             logger.warning("a record is kept until the broker takes it: %s", confirmed.exception())
             self._start(self._publishing.publish_until_confirmed("", self._names.results_queue, envelope))
-        for work in early:
-            if is_recorded and self._consuming.holds(work.delivery) and work.age < SURE_SECONDS:
-                self._ack(work)
+        for work in batch:
+            is_in_time = work.declaration.acks_late or work.age < SURE_SECONDS
+            if is_recorded and is_in_time and self._consuming.holds(work.delivery):
                 proceed(work)
             else:
                 doubt(work)
@@ -170,9 +209,17 @@ class Settler:
             await self._publish_failure(identity, error)
         self._consuming.ack(delivery)
 
-    async def _dead_letter_started(self, work: Work, outcome: Outcome, reason: str) -> None:
+    async def _dead_letter_started(
+        self, work: Work, outcome: Outcome, reason: str, on_confirmed: Callable[[Work], None]
+    ) -> None:
         await self._publish_dead_letter(work.delivery, reason)
-        self.ended(work, outcome)
+        self.ended(work, outcome, on_confirmed)
+
+    async def _put_off(self, work: Work, times: int, seconds: int) -> None:
+        identity = work.message.identity
+        envelope = encode_task(identity, work.delivery.envelope.body, self._signer, put_off=times)
+        await self._delays.publish_until_confirmed(seconds, self._names.task_queue(work.declaration.qos), envelope)
+        self._ack(work)
 
     async def _move(self, delivery: Delivery, envelope: Envelope, queue: str) -> None:
         await self._publishing.publish_until_confirmed(self._names.tasks_exchange, queue, envelope)
@@ -218,18 +265,21 @@ class Settler:
             finished_at=outcome.finished_at,
         )
 
-    def _ack_late(self, work: Work) -> None:
-        if work.declaration.acks_late:
-            self._ack(work)
-
     def _ack(self, work: Work) -> None:
         work.is_acked = True
         for delivery in (work.delivery, *work.copies):
             self._consuming.ack(delivery)
 
-    def _start(self, settling: Coroutine[None, None, None]) -> None:
-        self._track(asyncio.get_running_loop().create_task(settling))
+    def _start(self, settling: Coroutine[None, None, None]) -> asyncio.Future[None]:
+        settled = asyncio.get_running_loop().create_task(settling)
+        self._track(settled)
+        return settled
 
     def _track(self, future: asyncio.Future[None]) -> None:
         self._unsettled.add(future)
         future.add_done_callback(self._unsettled.discard)
+
+
+def _times_put_off(delivery: Delivery) -> int:
+    times = (delivery.envelope.headers or {}).get("put_off")
+    return times if type(times) is int and times > 0 else 0

@@ -15,14 +15,29 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 import orjson
-from sqlalchemy import URL, ColumnElement, Row, RowMapping, bindparam, case, delete, false, func, select, tuple_
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Row,
+    RowMapping,
+    and_,
+    bindparam,
+    case,
+    delete,
+    false,
+    func,
+    null,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from limetask import ids
 from limetask.database import open_engine, parse_store_url, store_errors
 from limetask.errors import StoreError
-from limetask.message import Claim, Completion, Decision, Started, Verdict
+from limetask.message import Claim, Completion, Decision, Released, Started, Verdict
 from limetask.status import Rank, Status
 from limetask.store import is_started, task_status
 
@@ -64,22 +79,33 @@ class StoreWriter:
         with _write_errors(self._url), self._engine.begin() as connection:
             connection.execute(self._upsert, rows)
 
-    def claim(self, claim: Claim, max_begun: int) -> Verdict:
+    def claim(self, claim: Claim, max_begun: int, *, take_over: bool) -> Verdict:
         """Decide whether a task may run, and record its start if it may. In one transaction.
 
         To decide the same claim twice, as after a redelivery, gives the same answer. A task may begin `max_begun`
-        times. Raises RecordRejectedError if the database refuses the record.
+        times. `take_over` is whether a late task may be taken from a worker that has not ended it. Raises
+        RecordRejectedError if the database refuses the record.
         """
         start = claim.start
         with _write_errors(self._url), self._engine.begin() as connection:
             stored = connection.execute(_STORED, {"task_id": start.task_id}).mappings().first()
-            decision, begun = _decide(claim, stored, max_begun)
+            decision, begun = _decide(claim, stored, max_begun, take_over=take_over)
             if decision is Decision.RUN:
                 connection.execute(self._overwrite, _values_of(start) | {"begun": begun})
-        return Verdict(start.task_id, start.attempt, decision, begun)
+        worker = stored["worker"] if stored is not None else None
+        return Verdict(start.task_id, start.attempt, decision, begun, worker)
+
+    def release(self, starts: Iterable[Released]) -> None:
+        """Take back recorded starts whose bodies have not begun. In one transaction."""
+        released = [{f"of_{name}": value for name, value in asdict(start).items()} for start in starts]
+        if not released:
+            return
+        with store_errors(self._url), self._engine.begin() as connection:
+            connection.execute(_FORGET_FIRST_START, released)
+            connection.execute(_TAKE_BACK_START, released)
 
     def running_under(self, worker: str) -> list[Started]:
-        """Return the early-ack tasks that `worker` has started and not ended, as far as is recorded."""
+        """Return the tasks that `worker` has started and not ended, as far as is recorded."""
         with store_errors(self._url), self._engine.connect() as connection:
             return [_started_of(row) for row in connection.execute(_RUNNING_UNDER, {"worker": worker})]
 
@@ -108,7 +134,18 @@ _RUNNING_UNDER = select(
     _columns.acks_late,
     _columns.sent_at,
     _columns.started_at,
-).where(_columns.worker == bindparam("worker"), is_started, _columns.acks_late == false())
+).where(_columns.worker == bindparam("worker"), is_started)
+
+# SQLAlchemy keeps the names of the columns for the values that an update sets.
+_is_released = and_(
+    _columns.task_id == bindparam("of_task_id"),
+    _columns.attempt == bindparam("of_attempt"),
+    _columns.worker == bindparam("of_worker"),
+    is_started,
+)
+_FORGET_FIRST_START = delete(task_status).where(_is_released, _columns.begun == 1)
+# Without a worker it is taken back once only, however often that is told.
+_TAKE_BACK_START = update(task_status).where(_is_released).values(begun=_columns.begun - 1, worker=null())
 
 _WORKERS_RUNNING = select(_columns.worker).where(is_started, _columns.acks_late == false()).distinct()
 
@@ -147,7 +184,7 @@ def _upsert(backend: str, condition: Callable[[Any, Any], ColumnElement[bool]] |
     )
 
 
-def _decide(claim: Claim, stored: RowMapping | None, max_begun: int) -> tuple[Decision, int]:
+def _decide(claim: Claim, stored: RowMapping | None, max_begun: int, *, take_over: bool) -> tuple[Decision, int]:
     """Return the decision, and how often the body has begun then."""
     start = claim.start
     if stored is None or stored["attempt"] < start.attempt:
@@ -157,7 +194,7 @@ def _decide(claim: Claim, stored: RowMapping | None, max_begun: int) -> tuple[De
         return Decision.ENDED, begun
     if (stored["worker"], stored["started_at"]) == (start.worker, start.started_at):
         return Decision.RUN, begun  # asked before
-    if not claim.may_run_again:
+    if not (claim.may_run_again and take_over):
         return Decision.STARTED_ELSEWHERE, begun
     if begun >= max_begun:
         return Decision.BEGUN_TOO_OFTEN, begun

@@ -20,12 +20,13 @@ from typing import Any
 
 from limetask.amqp import Connection
 from limetask.errors import BrokerError
-from limetask.message import Alive, WorkerLost
+from limetask.message import Alive, Begun, WorkerLost
 from limetask.records import encode_alive, encode_worker_lost
 from limetask.settings import Settings
 from limetask.topology import Names
 from limetask_worker.control import ChildOptions, Control, Failed, Ready
-from limetask_worker.process import CUT_OFF, reason_of_death, start_process
+from limetask_worker.marks import Held, Marks, open_memory
+from limetask_worker.process import CUT_OFF, STOPPED_TOO_SOON, reason_of_death, start_process
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ _TELL_IN_A_HURRY_SECONDS = 2.0
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
 _STABLE_SECONDS = 60.0
+# A process cuts off by itself what exceeds its time limit. One that has not done so by then is held up as a whole, as
+# by a C function that keeps Python's global lock.
+_HELD_UP_SECONDS = 3.0
+_WATCH_EVERY_SECONDS = 1.0
 
 
 class Role(enum.StrEnum):
@@ -84,10 +89,14 @@ class Supervisor:
         """Keep the children running; return the exit code: 0, or 1 if it could not start or had to cut tasks off."""
         self._catch_signals()
         keepers = [asyncio.ensure_future(self._keep(role)) for role in self._plan.roles]
-        living = asyncio.ensure_future(self._give_signs_of_life())
+        watching = [
+            asyncio.ensure_future(self._give_signs_of_life()),
+            asyncio.ensure_future(self._watch_time_limits()),
+        ]
         await self._stopping.wait()
         await self._stop_children(Role.TASKS)
-        living.cancel()
+        for watch in watching:
+            watch.cancel()
         await self._stop_children(Role.RECORDER)
         await asyncio.wait(keepers)
         await self._finish_telling()
@@ -98,8 +107,8 @@ class Supervisor:
 
     async def _give_signs_of_life(self) -> None:
         while True:
-            workers = tuple(child.options.worker for child in self._children if child.role is Role.TASKS)
-            await self._say_alive(Alive(workers))
+            seen_at = datetime.now(UTC)
+            await self._say_alive(Alive(seen_at, {child.options.worker: _ids(child) for child in self._task_children}))
             await asyncio.sleep(self._worker_timeout / _SIGNS_IN_TIME)
 
     async def _say_alive(self, alive: Alive) -> None:
@@ -108,6 +117,19 @@ class Supervisor:
             await self._connection.publish("", self._names.results_queue, encode_alive(alive))
         except BrokerError as exc:
             logger.debug("no sign of life could be given: %s", exc)
+
+    @property
+    def _task_children(self) -> list[_Child]:
+        return [child for child in self._children if child.role is Role.TASKS]
+
+    async def _watch_time_limits(self) -> None:
+        while True:
+            for child in self._task_children:
+                exceeding = [held for held in child.held() or () if held.exceeded is not None]
+                if exceeding:
+                    logger.error("task %s has exceeded its time limit and holds up its process", exceeding[0].task_id)
+                    child.kill("the worker process was killed: another task had exceeded its time limit and held it up")
+            await asyncio.sleep(_WATCH_EVERY_SECONDS)
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -161,15 +183,15 @@ class Supervisor:
                 self._note_ready(child, report)
         exit_code = await child.ended()
         self._children.discard(child)
+        reason = child.kill_reason or reason_of_death(exit_code)
+        if child.role is Role.TASKS and child.is_ready and (exit_code or child.held()):
+            self._tell(WorkerLost(child.options.worker, reason, datetime.now(UTC), _begun(child)))
+        child.close()
         if exit_code == 0:
             return False
         self._cut_off |= exit_code == CUT_OFF or self._stopping.is_set()
-        if child.role is Role.TASKS and child.is_ready:
-            self._tell(child.options.worker, reason_of_death(exit_code))
         if not self._stopping.is_set():
-            logger.error(
-                "%s %s died: %s; starting another", child.label, child.options.worker, reason_of_death(exit_code)
-            )
+            logger.error("%s %s died: %s; starting another", child.label, child.options.worker, reason)
         return True
 
     def _fail(self, reason: str) -> None:
@@ -177,9 +199,11 @@ class Supervisor:
             self._failure = reason
         self._stopping.set()
 
-    def _tell(self, worker: str, reason: str) -> None:
-        """Tell the recorder of a dead task process, however long the broker takes to come up."""
-        self._telling.add(asyncio.ensure_future(self._publish_lost(WorkerLost(worker, reason, datetime.now(UTC)))))
+    def _tell(self, lost: WorkerLost) -> None:
+        """Tell the recorder that a task process has ended, however long the broker takes to come up."""
+        telling = asyncio.ensure_future(self._publish_lost(lost))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     async def _publish_lost(self, lost: WorkerLost) -> None:
         await self._connection.publish_until_confirmed("", self._names.results_queue, encode_worker_lost(lost))
@@ -213,24 +237,47 @@ class Supervisor:
         patience = child.options.grace + _SETTLE_SECONDS
         await asyncio.wait([gone, hurry], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         if not gone.done():
-            child.kill()
+            child.kill(STOPPED_TOO_SOON)
         await gone
         hurry.cancel()
 
 
-class _Child:
-    """One child process and the line to it."""
+def _ids(child: _Child) -> list[str] | None:
+    held = child.held()
+    return None if held is None else [one.task_id for one in held]
 
-    def __init__(self, role: Role, options: ChildOptions, process: asyncio.subprocess.Process, control: Control):
+
+def _begun(child: _Child) -> list[Begun] | None:
+    held = child.held()
+    return None if held is None else [Begun(one.task_id, one.attempt, one.exceeded) for one in held if one.has_begun]
+
+
+class _Child:
+    """One child process, the line to it, and what it has in hand. `kill_reason` is why it was killed from here."""
+
+    def __init__(
+        self,
+        role: Role,
+        options: ChildOptions,
+        marks: Marks,
+        process: asyncio.subprocess.Process,
+        control: Control,
+    ) -> None:
         self.role = role
         self.options = options
         self.control = control
         self.is_ready = False
+        self.kill_reason: str | None = None
+        self._marks = marks
         self._process = process
 
     @classmethod
     async def start(cls, role: Role, options: ChildOptions) -> _Child:
-        child = cls(role, options, *await start_process(role.value))
+        memory = open_memory()
+        try:
+            child = cls(role, options, Marks(memory), *await start_process(role.value, [memory]))
+        finally:
+            os.close(memory)
         child.control.send_options(options)
         return child
 
@@ -244,6 +291,13 @@ class _Child:
         self.control.close()
         return exit_code
 
-    def kill(self) -> None:
+    def held(self) -> list[Held] | None:
+        return self._marks.read(_HELD_UP_SECONDS)
+
+    def kill(self, reason: str) -> None:
         if self._process.returncode is None:
+            self.kill_reason = self.kill_reason or reason
             self._process.kill()
+
+    def close(self) -> None:
+        self._marks.close()

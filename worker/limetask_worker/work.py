@@ -11,14 +11,16 @@ from limetask.amqp import Delivery
 from limetask.message import TaskMessage
 from limetask.registry import TaskDeclaration
 from limetask.status import ErrorInfo, Status
+from limetask_worker.marks import Mark
 
 
 @dataclass(slots=True)
 class Work:
     """A task that may run here, its delivery, and when it was started.
 
-    `begun` is how often its body has begun, this time included, if the recorder has said so. `copies` are further
-    deliveries of the same attempt, which was sent twice. `time_limit` is the timer that cuts it off.
+    `begun` is how often its body has begun, this time included, if the recorder has said so. `mark` tells the
+    supervisor of it. `copies` are further deliveries of the same attempt, which was sent twice. `time_limit` is in
+    seconds; `cut_off_timer` enforces it.
     """
 
     delivery: Delivery
@@ -26,11 +28,13 @@ class Work:
     declaration: TaskDeclaration
     started_at: datetime | None = None
     begun: int | None = None
+    mark: Mark = field(default_factory=Mark)
     copies: list[Delivery] = field(default_factory=list)
     received_at: float = field(default_factory=time.monotonic)
     is_acked: bool = False
     is_cut_off: bool = False
-    time_limit: asyncio.TimerHandle | None = None
+    time_limit: float | None = None
+    cut_off_timer: asyncio.TimerHandle | None = None
 
     @property
     def age(self) -> float:

@@ -110,8 +110,8 @@ CHILD, RECORDER = "limetask_worker.child", "limetask_worker.recorder"
 STEPS: dict[str, tuple[str, Callable[[], None]]] = {
     "before STARTED is published": (CHILD, lambda: before_publishing("started")),
     "between STARTED and its confirm": (CHILD, lambda: before_the_confirm("started")),
-    "between STARTED's confirm and the ack": (CHILD, before_the_ack),
-    "between the ack and the body": (CHILD, before_the_body),
+    "between STARTED's confirm and the body": (CHILD, before_the_body),
+    "between the body and its ack": (CHILD, before_the_ack),
     "between the body and the event": (CHILD, lambda: before_publishing("completion")),
     "between the event and its confirm": (CHILD, lambda: before_the_confirm("completion")),
     "between the event's confirm and the late ack": (CHILD, before_the_ack),

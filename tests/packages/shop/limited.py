@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import time
 from pathlib import Path
 
@@ -53,3 +54,9 @@ def sleep_late(app: Application, path: str, seconds: float) -> None:
 def take_memory(app: Application, mebibytes: int) -> int:
     """Take that much memory for a moment."""
     return len(b"x" * (mebibytes * 1024 * 1024))
+
+
+@task(time_limit=1)
+def hold_up(app: Application, seconds: int) -> None:
+    """Call a C function that keeps Python's global lock, so that nothing else in the process goes on."""
+    ctypes.PyDLL(None).sleep(seconds)

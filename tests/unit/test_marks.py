@@ -1,0 +1,78 @@
+"""What a task process marks, as its supervisor reads it from the same memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from limetask import ids
+from limetask_worker.marks import Held, Marks, open_memory
+
+MOST = 4096
+
+
+@pytest.fixture
+def both() -> Iterator[tuple[Marks, Marks]]:
+    """The marks as the task process has them, and as its supervisor has."""
+    descriptor = open_memory()
+    process, supervisor = Marks(descriptor), Marks(descriptor)
+    os.close(descriptor)
+    yield process, supervisor
+    process.close()
+    supervisor.close()
+
+
+def test_a_task_is_in_hand_until_it_is_released(both: tuple[Marks, Marks]) -> None:
+    """The supervisor sees which attempt at which task is held, when it begins, and when it is over."""
+    process, supervisor = both
+    first, second = ids.new_task_id("shop"), ids.new_task_id("shop")
+    mark = process.hold(first, 1)
+    process.hold(second, 7)
+    assert not mark.has_begun
+    assert supervisor.read() == [Held(first, 1, False), Held(second, 7, False)]
+    mark.begin()
+    assert mark.has_begun
+    assert supervisor.read() == [Held(first, 1, True), Held(second, 7, False)]
+    mark.release()
+    mark.release()
+    assert supervisor.read() == [Held(second, 7, False)]
+
+
+def test_a_released_place_is_used_again(both: tuple[Marks, Marks]) -> None:
+    """A process marks any number of tasks, one after the other, and nothing of one is left in the next."""
+    process, supervisor = both
+    for attempt in range(1, 3 * MOST):
+        task_id = ids.new_task_id("shop")
+        mark = process.hold(task_id, attempt)
+        assert supervisor.read() == [Held(task_id, attempt, False)]
+        mark.begin(time_limit=0.0)
+        mark.release()
+
+
+def test_an_exceeded_limit_is_told_after_the_grace(both: tuple[Marks, Marks]) -> None:
+    """A body that runs for longer than it may is told with its limit, unless its process has cut it off."""
+    process, supervisor = both
+    task_id = ids.new_task_id("shop")
+    mark = process.hold(task_id, 1)
+    mark.begin(time_limit=-1.5)
+    assert supervisor.read(grace=60.0) == [Held(task_id, 1, True)]
+    assert supervisor.read(grace=1.0) == [Held(task_id, 1, True, exceeded=-1.5)]
+    mark.cut_off()
+    assert supervisor.read() == [Held(task_id, 1, True)]
+
+
+def test_too_much_at_a_time_is_told_as_unknown(both: tuple[Marks, Marks]) -> None:
+    """With more tasks than places nothing can be said of any, for good; the process goes on all the same."""
+    process, supervisor = both
+    marks = [process.hold(ids.new_task_id("shop"), 1) for _ in range(MOST)]
+    held = supervisor.read()
+    assert held is not None
+    assert len(held) == MOST
+    one_too_many = process.hold(ids.new_task_id("shop"), 1)
+    one_too_many.begin()
+    assert one_too_many.has_begun
+    for mark in (*marks, one_too_many):
+        mark.release()
+    assert supervisor.read() is None
