@@ -127,7 +127,6 @@ def test_the_tasks_of_a_host_that_dies_as_a_whole_are_not_left_started(
     assert set(verdict.failures) <= {"WorkerLost"}
 
 
-@pytest.mark.xfail(strict=False, reason="the record of a late task's first start may die with it, and is not counted")
 def test_a_task_that_kills_its_process_each_time_is_set_aside(
     quick_settings: Settings, open_ledger: OpenLedger, employ: StartWorker
 ) -> None:
