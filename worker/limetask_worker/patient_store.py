@@ -1,0 +1,82 @@
+"""The status store as the recorder uses it: from its loop, and for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import TypeVar
+
+from limetask.errors import StoreError
+from limetask.message import Claim, Completion, Released, Started, Verdict
+from limetask_worker.schema import upgrade
+from limetask_worker.store_writer import RecordRejectedError, StoreWriter
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_RETRY_SECONDS = 1.0
+
+
+class PatientStore:
+    """Does what StoreWriter does in a thread of its own, again and again while the store cannot be reached.
+
+    It belongs to one loop. Of the errors of StoreWriter only RecordRejectedError is raised.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._writer: StoreWriter | None = None
+
+    async def open(self) -> None:
+        """Bring the store's schema up to date. Raises ConfigurationError for a store that cannot be used."""
+        await self._do(lambda: upgrade(self._url))
+        self._writer = StoreWriter(self._url)
+
+    async def merge(self, records: Sequence[Started | Completion]) -> None:
+        if records:
+            await self._write(lambda writer: writer.merge(records))
+
+    async def claim(self, claim: Claim, max_begun: int, *, take_over: bool) -> Verdict:
+        return await self._write(lambda writer: writer.claim(claim, max_begun, take_over=take_over))
+
+    async def release(self, starts: Sequence[Released]) -> None:
+        if starts:
+            await self._write(lambda writer: writer.release(starts))
+
+    async def running_under(self, worker: str) -> list[Started]:
+        return await self._write(lambda writer: writer.running_under(worker))
+
+    async def workers_running(self) -> list[str]:
+        return await self._write(lambda writer: writer.workers_running())
+
+    async def prune(self, before: datetime, limit: int) -> int:
+        return await self._write(lambda writer: writer.prune(before, limit))
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+        if self._writer is not None:
+            self._writer.close()
+
+    async def _write(self, work: Callable[[StoreWriter], T]) -> T:
+        writer = self._writer
+        if writer is None:
+            raise RuntimeError("PatientStore.open has not been called")
+        return await self._do(lambda: work(writer))
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        complained = False
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            except RecordRejectedError:
+                raise
+            except StoreError as exc:
+                if not complained:
+                    logger.error("the store cannot be used, records wait in the results queue: %s", exc)
+                complained = True
+                await asyncio.sleep(_RETRY_SECONDS)
