@@ -1,7 +1,7 @@
 """limetask: background tasks on RabbitMQ for multi-tenant Python platforms."""
 
 from limetask.application import Application
-from limetask.client import TaskCall, get_status, send_task, send_tasks
+from limetask.client import TaskCall, get_status, publish_event, send_task, send_tasks
 from limetask.errors import (
     ApplicationError,
     ArgumentsError,
@@ -12,7 +12,10 @@ from limetask.errors import (
     ConfigurationError,
     ConnectionLostError,
     DeclarationError,
+    DuplicateHandlerError,
     DuplicateTaskError,
+    EventError,
+    EventPatternError,
     LimetaskError,
     MessageRefusedError,
     MessageTooLargeError,
@@ -32,6 +35,10 @@ from limetask.errors import (
     UnroutableError,
     WaitTimeoutError,
 )
+from limetask.events import Event
+from limetask.handlers import event_handler
+from limetask.patterns import EventPattern, on_failure, on_success
+from limetask.retry import Retry
 from limetask.settings import Settings, configure
 from limetask.status import ErrorInfo, Status, TaskStatus
 from limetask.task import Task, task
@@ -47,8 +54,13 @@ __all__ = [
     "ConfigurationError",
     "ConnectionLostError",
     "DeclarationError",
+    "DuplicateHandlerError",
     "DuplicateTaskError",
     "ErrorInfo",
+    "Event",
+    "EventError",
+    "EventPattern",
+    "EventPatternError",
     "LimetaskError",
     "MessageRefusedError",
     "MessageTooLargeError",
@@ -56,6 +68,7 @@ __all__ = [
     "NotFoundError",
     "PartlySentError",
     "ResultError",
+    "Retry",
     "SendError",
     "SendOutcomeUnknownError",
     "Settings",
@@ -73,7 +86,11 @@ __all__ = [
     "UnroutableError",
     "WaitTimeoutError",
     "configure",
+    "event_handler",
     "get_status",
+    "on_failure",
+    "on_success",
+    "publish_event",
     "send_task",
     "send_tasks",
     "task",

@@ -18,6 +18,7 @@ from limetask import ids
 from limetask.application import AnyApplication, identifier_of
 from limetask.arguments import encode_arguments
 from limetask.codec import encode_task
+from limetask.context import current_task_id
 from limetask.errors import (
     BrokerError,
     ConnectionLostError,
@@ -28,6 +29,7 @@ from limetask.errors import (
     TaskNameError,
     WaitTimeoutError,
 )
+from limetask.events import encode_event
 from limetask.message import Envelope, TaskIdentity
 from limetask.registry import TaskDeclaration, check_task_name, find_task
 from limetask.settings import Settings, current_settings
@@ -95,6 +97,20 @@ def get_status(task_id: str, app: AnyApplication) -> TaskStatus:
     return default_client().status(task_id, identifier_of(app))
 
 
+def publish_event(app: AnyApplication, routing_key: str, body: Any = None) -> str:
+    """Publish an event of your own, on the exchange of the tasks' completions, and return its id.
+
+    `routing_key` is words joined by dots, such as "shop.order.paid.v1", and does not begin with "core.task".
+    `body` is anything that JSON can express. Returns when the broker has confirmed it; that nobody has subscribed to it
+    is no error. In a task's body the event carries the task's id as its cause. Safe in any thread and after a fork.
+
+    Raises EventError for a key or a body that cannot be, ApplicationError, BrokerError if the broker cannot be used
+    within `Settings.send_timeout` seconds, and SendOutcomeUnknownError if it was reached and did not confirm in time:
+    subscribers may have got the event or not.
+    """
+    return default_client().publish_event(identifier_of(app), routing_key, body)
+
+
 class Client:
     """Everything that one process needs to send tasks and to hear of them.
 
@@ -129,6 +145,13 @@ class Client:
             if any(errors):
                 raise _partly_sent(prepared, start, errors)
         return [one.status for one in prepared]
+
+    def publish_event(self, app: str, routing_key: str, body: Any) -> str:
+        """Publish a user's own event; see `publish_event`."""
+        limit = self.settings.max_arguments_bytes
+        event_id, envelope = encode_event(app, routing_key, body, current_task_id.get(), limit)
+        self._run(self._publish_event(routing_key, envelope, event_id), self.settings.send_timeout)
+        return event_id
 
     def status(self, task_id: str, app: str) -> TaskStatus:
         """Return a task's status; see `get_status`."""
@@ -219,6 +242,22 @@ class Client:
                 may_be_there = True
             except TimeoutError as exc:
                 raise _outcome_unknown(prepared, "the broker did not confirm in time (is it blocked?)") from exc
+
+    async def _publish_event(self, routing_key: str, envelope: Envelope, event_id: str) -> None:
+        connection = self._open_publisher()
+        deadline = asyncio.get_running_loop().time() + self.settings.send_timeout
+        while True:
+            await connection.ready(max(0.0, deadline - asyncio.get_running_loop().time()))
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await connection.publish(self._names.events_exchange, routing_key, envelope, mandatory=False)
+            except ConnectionLostError:
+                continue  # the same id again: whoever has got it already can tell
+            except TimeoutError as exc:
+                reason = "the broker did not confirm in time (is it blocked?)"
+                raise SendOutcomeUnknownError(
+                    f"{reason}; subscribers may have got event {event_id} or not", event_id
+                ) from exc
 
     async def _ready(
         self, connection: Connection, deadline: float, prepared: _PreparedTask, *, may_be_there: bool

@@ -10,12 +10,15 @@ LimetaskError
 │   ├── BrokerUrlError
 │   ├── StoreUrlError
 │   └── StoreTooNewError     the store has the schema of a newer limetask
-├── DeclarationError         a wrong @task
+├── DeclarationError         a wrong @task or @event_handler
 │   ├── TaskNameError
-│   └── DuplicateTaskError
-├── SendError                the task was not sent, or it is not known whether it was
+│   ├── DuplicateTaskError
+│   ├── EventPatternError
+│   └── DuplicateHandlerError
+├── SendError                the task or event was not sent, or it is not known whether it was
 │   ├── ArgumentsError       arguments that a message cannot carry
 │   ├── MessageTooLargeError
+│   ├── EventError           an event's routing key or body is wrong
 │   ├── SendOutcomeUnknownError  it may have been queued or not
 │   └── PartlySentError      some of send_tasks' tasks
 ├── BrokerError              something between us and RabbitMQ
@@ -80,7 +83,7 @@ class StoreTooNewError(ConfigurationError):
 
 
 class DeclarationError(LimetaskError):
-    """A task is declared in a way that cannot work."""
+    """A task or an event handler is declared in a way that cannot work."""
 
 
 class TaskNameError(DeclarationError):
@@ -89,6 +92,14 @@ class TaskNameError(DeclarationError):
 
 class DuplicateTaskError(DeclarationError):
     """Two different functions are declared under one task name."""
+
+
+class EventPatternError(DeclarationError):
+    """A pattern of events is one that the broker would refuse, or that no event can fit."""
+
+
+class DuplicateHandlerError(DeclarationError):
+    """Two different functions are declared as event handlers under one name."""
 
 
 class SendError(LimetaskError):
@@ -101,6 +112,10 @@ class ArgumentsError(SendError):
 
 class MessageTooLargeError(SendError):
     """A task's arguments are larger than a message may be."""
+
+
+class EventError(SendError):
+    """An event cannot be published: its routing key or its body is wrong."""
 
 
 class SendOutcomeUnknownError(SendError):

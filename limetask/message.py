@@ -171,6 +171,15 @@ class WorkerLost:
     begun: Sequence[Begun] | None
 
 
+@dataclass(frozen=True, slots=True)
+class HandlerBindings:
+    """What the queue of a shared event handler is bound to, by the code that a worker has just loaded."""
+
+    name: str
+    bindings: Sequence[str]
+    declared_at: datetime
+
+
 def completion_key(task_name: str, status: Status) -> str:
     """Return the routing key of the event for a task that ended with `status`."""
     return f"core.task.{task_name}.{status.value.lower()}.v1"

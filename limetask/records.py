@@ -19,6 +19,7 @@ from limetask.message import (
     Completion,
     Decision,
     Envelope,
+    HandlerBindings,
     Released,
     Started,
     Verdict,
@@ -167,6 +168,20 @@ def decode_worker_lost(body: bytes) -> WorkerLost:
 def _begun(fields: dict[str, Any]) -> Begun:
     exceeded = fields["exceeded"]
     return Begun(_text(fields["task_id"]), _attempt(fields["attempt"]), None if exceeded is None else float(exceeded))
+
+
+def encode_handlers(handlers: Sequence[HandlerBindings]) -> Envelope:
+    """Return the message by which a worker tells of the event handlers that it has bound."""
+    return Envelope(body=orjson.dumps(handlers), content_type=JSON, message_id=new_message_id(), kind="handlers")
+
+
+def decode_handlers(body: bytes) -> list[HandlerBindings]:
+    """Return the handlers in a message; raises MessageRefusedError for anything else."""
+    with _Refusing("handlers"):
+        return [
+            HandlerBindings(_text(fields["name"]), [*map(_text, fields["bindings"])], _moment(fields["declared_at"]))
+            for fields in orjson.loads(body)
+        ]
 
 
 def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:

@@ -61,12 +61,6 @@ class TaskDeclaration:
         """True if the function is an `async def`."""
         return inspect.iscoroutinefunction(self.function)
 
-    @property
-    def place(self) -> str:
-        """Where the function stands, for messages."""
-        code = inspect.unwrap(self.function).__code__
-        return f"{self.function.__module__}.{self.function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
-
 
 _declared: dict[str, TaskDeclaration] = {}
 
@@ -77,10 +71,10 @@ def register(declaration: TaskDeclaration) -> None:
     The same function again, as after a reload of its module, replaces the older declaration.
     """
     other = _declared.get(declaration.name)
-    if other is not None and not _is_same_function(other.function, declaration.function):
+    if other is not None and not is_same_function(other.function, declaration.function):
         raise DuplicateTaskError(
-            f"two functions are declared as task {declaration.name!r}: {other.place} and {declaration.place}. "
-            "Give one of them another name: @task(name=...)"
+            f"two functions are declared as task {declaration.name!r}: {place_of(other.function)} and "
+            f"{place_of(declaration.function)}. Give one of them another name: @task(name=...)"
         )
     _declared[declaration.name] = declaration
 
@@ -109,7 +103,14 @@ def check_task_name(name: str) -> None:
         raise TaskNameError(f"task name {name[:40]!r}... has {length} bytes and may have {MAX_TASK_NAME_BYTES}")
 
 
-def _is_same_function(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
+def place_of(function: Callable[..., Any]) -> str:
+    """Return where a function stands, for messages."""
+    code = inspect.unwrap(function).__code__
+    return f"{function.__module__}.{function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
+
+
+def is_same_function(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
+    """Return True if one declaration replaces the other, as after a reload of its module."""
     if (old.__module__, old.__qualname__) != (new.__module__, new.__qualname__):
         return False
     # While a module is imported for the first time, a second function of the same name in it is another one.

@@ -1,4 +1,4 @@
-"""What a task returns, as JSON: everybody who may read its status, in any language, can read it."""
+"""What a task returns or publishes, as JSON: everybody who may see it, in any language, can read it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ def encode_result(value: Any, max_bytes: int) -> bytes:
 
     Raises ResultError for what JSON cannot express and for more than `max_bytes`.
     """
+    return encode_json(value, max_bytes, "the result", "return a summary, and keep the data where it belongs")
+
+
+def encode_json(value: Any, max_bytes: int, what: str, advice: str = "keep the data where it belongs") -> bytes:
+    """Return a value as JSON; `what` it is and what to do about too much of it is for the message of an error.
+
+    Raises ResultError for what JSON cannot express and for more than `max_bytes`.
+    """
     try:
         encoded = orjson.dumps(value, default=_json_default, option=orjson.OPT_NON_STR_KEYS)
     except TypeError as exc:  # orjson.JSONEncodeError is one
-        raise ResultError(f"the result cannot be expressed as JSON: {_why_no_json(value, exc)}") from exc
+        raise ResultError(f"{what} cannot be expressed as JSON: {_why_no_json(value, exc)}") from exc
     if b"null" in encoded and _holds_no_number(value):
-        raise ResultError("the result cannot be expressed as JSON: it holds a NaN or an infinity")
+        raise ResultError(f"{what} cannot be expressed as JSON: it holds a NaN or an infinity")
     if len(encoded) > max_bytes:
-        raise ResultError(
-            f"the result takes {len(encoded):,} bytes as JSON and the limit is {max_bytes:,} bytes: "
-            "return a summary, and keep the data where it belongs"
-        )
+        raise ResultError(f"{what} takes {len(encoded):,} bytes as JSON and the limit is {max_bytes:,} bytes: {advice}")
     return encoded
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -27,6 +27,7 @@ _DELAY_DELIVERY_LIMIT = 1_000_000_000
 # lower limits with a policy.
 _RESULTS_MAX_BYTES = 8 * 1024**3
 _DEAD_MAX_BYTES = 2 * 1024**3
+_HANDLER_MAX_BYTES = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,10 @@ class Names:
     @property
     def results_queue(self) -> str:
         return f"{self.namespace}.results"
+
+    def handler_queue(self, name: str) -> str:
+        """Return the queue of a shared event handler."""
+        return f"{self.namespace}.handlers.{name}"
 
     @property
     def dead_exchange(self) -> str:
@@ -137,6 +142,13 @@ def topology(names: Names) -> Topology:
             Binding(names.dead_queue, names.dead_exchange, ""),
         ),
     )
+
+
+def handler_topology(names: Names, name: str, bindings: Iterable[str]) -> Topology:
+    """Return what a shared event handler needs beside `topology`: its queue, bound to the events that it wants."""
+    queue = _handler_queue(names, name)
+    events = (Binding(queue.name, names.events_exchange, key) for key in sorted(bindings))
+    return Topology((), (queue,), (*events, delayed_binding(names, queue.name)))
 
 
 def results_bindings(names: Names) -> tuple[Binding, ...]:
@@ -201,6 +213,17 @@ def _results_queue(names: Names) -> Queue:
     limits: _Arguments = {"x-single-active-consumer": True, "x-max-length-bytes": _RESULTS_MAX_BYTES}
     dead_lettering = _dead_lettering(names.dead_exchange)
     return Queue(names.results_queue, _quorum(_RESULTS_DELIVERY_LIMIT) | dead_lettering | limits)
+
+
+def _handler_queue(names: Names, name: str) -> Queue:
+    # A handler that nobody runs any more must not keep all others, and the recorder, from their events: a full queue
+    # hands its oldest event to the dead letters instead of refusing the newest.
+    limits: _Arguments = {
+        "x-overflow": "drop-head",
+        "x-max-length-bytes": _HANDLER_MAX_BYTES,
+        "x-dead-letter-exchange": names.dead_exchange,
+    }
+    return Queue(names.handler_queue(name), _quorum(_TASK_DELIVERY_LIMIT) | limits)
 
 
 def _dead_queue(names: Names) -> Queue:

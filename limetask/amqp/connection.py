@@ -114,16 +114,23 @@ class Connection:
             await session.close()
 
     def publish(
-        self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None = None
+        self,
+        exchange: str,
+        routing_key: str,
+        envelope: Envelope,
+        copy_to: str | None = None,
+        *,
+        mandatory: bool = True,
     ) -> asyncio.Future[None]:
-        """Publish a persistent, mandatory message; the future ends when the broker has confirmed it.
+        """Publish a persistent message; the future ends when the broker has confirmed it.
 
-        `copy_to` is a second routing key on the same exchange that the receivers do not see. The future fails with
-        UnroutableError, NotConfirmedError, BrokerRefusedError or ConnectionLostError (which means: unknown).
+        `copy_to` is a second routing key on the same exchange that the receivers do not see. A message that is not
+        mandatory may be for nobody. The future fails with UnroutableError, NotConfirmedError, BrokerRefusedError or
+        ConnectionLostError (which means: unknown).
         """
         if self._session is None:
             return _failed(ConnectionLostError("not connected to the broker"))
-        return self._session.publish(exchange, routing_key, envelope, copy_to)
+        return self._session.publish(exchange, routing_key, envelope, copy_to, mandatory=mandatory)
 
     async def publish_until_confirmed(self, exchange: str, routing_key: str, envelope: Envelope) -> None:
         """Publish, and again after every reconnect until it is confirmed: for what must not be lost.

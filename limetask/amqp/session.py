@@ -107,11 +107,13 @@ class Session:
             raise self.closed.result()
         return self._getting.result()
 
-    def publish(self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None) -> asyncio.Future[None]:
+    def publish(
+        self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None, *, mandatory: bool
+    ) -> asyncio.Future[None]:
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             self._channel.basic_publish(
-                exchange, routing_key, envelope.body, _properties(envelope, copy_to), mandatory=True
+                exchange, routing_key, envelope.body, _properties(envelope, copy_to), mandatory=mandatory
             )
         except pika_errors.AMQPError as exc:
             confirmed.set_exception(self._map(exc))

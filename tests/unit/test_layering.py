@@ -20,10 +20,11 @@ SOURCES = {
 
 # A module or package of limetask may import what stands above it, and its own line too if that makes no cycle.
 LAYERS = [
-    ["errors", "ids", "status", "topology"],
-    ["message", "settings", "application", "arguments", "registry", "signing"],
-    ["codec", "results"],
-    ["records"],
+    ["errors", "ids", "status", "topology", "context"],
+    ["message", "settings", "application", "arguments", "registry", "signing", "retry"],
+    ["codec", "results", "patterns"],
+    ["records", "handlers"],
+    ["events"],
     ["amqp", "database", "store"],
     ["listener", "dead_letters", "delays", "doctor"],
     ["client"],

@@ -17,6 +17,7 @@ from limetask.registry import (
     check_task_name,
     declared_tasks,
     find_task,
+    place_of,
     register,
 )
 
@@ -284,7 +285,7 @@ def test_two_functions_under_one_name_are_refused() -> None:
 
 def test_the_place_of_a_decorated_function_is_its_own() -> None:
     """Where a function stands is told by the function itself, not by what it is wrapped in."""
-    assert declaration(passed_on(plain)).place == declaration(plain).place
+    assert place_of(passed_on(plain)) == place_of(plain)
 
 
 def test_the_same_function_again_replaces_the_declaration() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from limetask.codec import valid_text
+from limetask.context import current_task_id
 from limetask.errors import ConfigurationError, ResultError, SoftTimeLimitExceeded, TaskFailure, UnknownApplicationError
 from limetask.results import encode_result
 from limetask.status import ErrorInfo, Status
@@ -68,6 +69,7 @@ class Executor:
 
     def _run_function(self, work: Work) -> Outcome:
         token = current_work.set(work)
+        current_task_id.set(work.message.identity.task_id)
         work.mark.begin(work.time_limit)
         try:
             return self._success(self._call_function(work))
@@ -75,6 +77,7 @@ class Executor:
             return _outcome_of(exc)
         finally:
             current_work.reset(token)
+            current_task_id.set(None)
 
     def _call_function(self, work: Work) -> bytes:
         with contextlib.ExitStack() as stack:
@@ -89,6 +92,7 @@ class Executor:
 
     async def _run_coroutine(self, work: Work) -> Outcome:
         current_work.set(work)
+        current_task_id.set(work.message.identity.task_id)
         work.mark.begin(work.time_limit)
         try:
             return self._success(await self._call_coroutine(work))

@@ -1,0 +1,169 @@
+"""`@event_handler`: declare a function that is called for events."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args
+
+from limetask.errors import DeclarationError, DuplicateHandlerError, EventPatternError, TaskNameError
+from limetask.patterns import EventPattern
+from limetask.registry import check_task_name, is_same_function, place_of
+from limetask.retry import Retry
+
+Mode = Literal["shared", "broadcast"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+# "#." + its queue's name is a binding, and the queue's name comes behind 24 bits in the key of a delayed message: 255
+# bytes for both, the longest namespace and the identity of a broadcast's daemon.
+MAX_HANDLER_NAME_BYTES = 80
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class HandlerDeclaration:
+    """A function, the events that it is called for, and what happens if it fails."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        patterns: Sequence[str | EventPattern],
+        *,
+        name: str,
+        mode: Mode = "shared",
+        retry: int | Retry = 5,
+        concurrency: int = 1,
+    ) -> None:
+        """Raises a DeclarationError for a function or an option that cannot work."""
+        _check_function(function)
+        _check_name(name)
+        _check_options(name, mode, concurrency)
+        self.function = function
+        self.name = name
+        self.patterns = _patterns(name, patterns)
+        self.mode = mode
+        self.retry = _retry(name, retry)
+        self.concurrency = concurrency
+
+    @property
+    def is_async(self) -> bool:
+        """True if the function is an `async def`."""
+        return inspect.iscoroutinefunction(self.function)
+
+    @property
+    def bindings(self) -> frozenset[str]:
+        """The topic patterns that bring it all events that it wants, and perhaps more."""
+        return frozenset(pattern.binding for pattern in self.patterns)
+
+    def wants(self, routing_key: str, task_name: str | None) -> bool:
+        """Return True for an event with this routing key, of this task (None for one that is not of a task)."""
+        return any(pattern.fits(routing_key, task_name) for pattern in self.patterns)
+
+
+_declared: dict[str, HandlerDeclaration] = {}
+
+
+def event_handler(
+    *patterns: str | EventPattern,
+    name: str | None = None,
+    mode: Mode = "shared",
+    retry: int | Retry = 5,
+    concurrency: int = 1,
+) -> Callable[[Function], Function]:
+    """Declare a function, plain or `async def`, as a handler of the events that fit any of the patterns.
+
+    A pattern is text such as "core.task.#.failure.v1", or what `on_failure` and `on_success` return. The function is
+    called with the application and the `Event`, by the `events` role of a worker that imports it. It stays what it was.
+
+    `name`, by default `module.function`, is that of its queue: what happens while no worker runs is kept there, and
+    delivered later. With `mode` "shared" each event is handled once across all workers; with "broadcast" once in every
+    worker that runs, and only while it does. An event that it raises an exception for is handled again, as `retry` says
+    (a number of times, or a `Retry`), and then becomes a dead letter. An event may come twice: its `id` tells.
+    `concurrency` is how many events a worker handles at a time; with 1 they come in their order.
+
+    Raises DeclarationError, EventPatternError, TaskNameError or DuplicateHandlerError for what cannot work.
+    """
+
+    def declare(function: Function) -> Function:
+        default_name = f"{getattr(function, '__module__', '')}.{getattr(function, '__name__', '')}"
+        _register(
+            HandlerDeclaration(
+                function,
+                patterns,
+                name=default_name if name is None else name,
+                mode=mode,
+                retry=retry,
+                concurrency=concurrency,
+            )
+        )
+        return function
+
+    if len(patterns) == 1 and inspect.isfunction(patterns[0]):
+        raise DeclarationError(
+            f"@event_handler needs a pattern: @event_handler('core.task.#.failure.v1') above {patterns[0].__name__}"
+        )
+    return declare
+
+
+def declared_handlers() -> Mapping[str, HandlerDeclaration]:
+    """Return all handlers that this process has declared, by name."""
+    return dict(_declared)
+
+
+def _register(declaration: HandlerDeclaration) -> None:
+    other = _declared.get(declaration.name)
+    if other is not None and not is_same_function(other.function, declaration.function):
+        raise DuplicateHandlerError(
+            f"two functions are declared as event handler {declaration.name!r}: {place_of(other.function)} and "
+            f"{place_of(declaration.function)}. Give one of them another name: @event_handler(..., name=...)"
+        )
+    _declared[declaration.name] = declaration
+
+
+def _check_function(function: Any) -> None:
+    if not inspect.isfunction(function):
+        raise DeclarationError(f"@event_handler declares a function, and {function!r} is none")
+    right = f"declare it as `def {function.__name__}(app, event)`"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DeclarationError(f"event handler {function.__name__!r} yields, and nobody would run it: {right}")
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as exc:
+        raise DeclarationError(
+            f"event handler {function.__name__}{inspect.signature(function)} cannot be called with an application and "
+            f"an event ({exc}): {right}"
+        ) from None
+
+
+def _check_name(name: str) -> None:
+    try:
+        check_task_name(name)
+    except TaskNameError as exc:
+        raise TaskNameError(f"an event handler is named like a task: {exc}") from None
+    length = len(name.encode())
+    if length > MAX_HANDLER_NAME_BYTES:
+        raise TaskNameError(
+            f"event handler name {name!r} has {length} bytes and may have {MAX_HANDLER_NAME_BYTES}: "
+            "give it a shorter one, @event_handler(..., name=...)"
+        )
+
+
+def _check_options(name: str, mode: object, concurrency: object) -> None:
+    if mode not in MODES:
+        raise DeclarationError(f"event handler {name!r}: mode is one of {', '.join(MODES)}, not {mode!r}")
+    if type(concurrency) is not int or concurrency < 1:
+        raise DeclarationError(f"event handler {name!r}: concurrency is a whole number from 1, not {concurrency!r}")
+
+
+def _patterns(name: str, patterns: Sequence[str | EventPattern]) -> tuple[EventPattern, ...]:
+    if not patterns:
+        raise EventPatternError(f"event handler {name!r} has no pattern: it would never be called")
+    return tuple(one if isinstance(one, EventPattern) else EventPattern(one) for one in patterns)
+
+
+def _retry(name: str, retry: object) -> Retry:
+    if isinstance(retry, Retry):
+        return retry
+    if type(retry) is not int or retry < 0:
+        raise DeclarationError(f"event handler {name!r}: retry is a number of times from 0 or a Retry, not {retry!r}")
+    return Retry(times=retry)
