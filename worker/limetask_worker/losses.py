@@ -1,4 +1,4 @@
-"""What has become of tasks whose worker will not tell: it has died, or its host has, or what it told is not recorded."""
+"""What becomes of tasks whose worker will not tell: it has died, its host has, or what it told is not recorded."""
 
 from __future__ import annotations
 
