@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -23,6 +24,7 @@ from limetask_worker.intake import Intake
 from limetask_worker.limits import Limits, time_limit_exceeded
 from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
 from limetask_worker.marks import Marks
+from limetask_worker.pace import Pace
 from limetask_worker.settle import REPEATED_SECONDS, SURE_SECONDS, Settler
 from limetask_worker.solo import SoloDiedError, SoloRunner
 from limetask_worker.work import Outcome, Work
@@ -30,15 +32,16 @@ from limetask_worker.work import Outcome, Work
 logger = logging.getLogger(__name__)
 
 _WARN_RESULT_BYTES = 64 * 1024
-# Messages on their way here, beside those that run: unacked until their body has begun.
-_PREFETCH_PER_SLOT = 2
+# Of each queue: those that are started ahead, and as many again on their way here. All are unacked.
+_PREFETCH_AHEAD = 256
 
 
 class Consumer:
     """Starts as many tasks as there are free slots, the most urgent queue first.
 
-    A task occupies its slot from the moment its start is published until its body has ended. What waits here for a
-    slot is not acked, and goes back to its queue on `stop`. What was delivered before, or perhaps sent twice, or kept
+    A task has a slot while its body runs. If bodies are short more are started ahead, as `Pace` says: their starts are
+    recorded when a slot becomes free. What waits here is not acked, and goes back to its queue on `stop`, or when it
+    has waited for long. What was delivered before, or perhaps sent twice, or kept
     here for too long, waits for the recorder's word first, and then comes before all others.
 
     A task is in hand, and marked so, from before its start can be recorded until its end is confirmed.
@@ -68,16 +71,27 @@ class Consumer:
         self._limits = limits
         self._marks = marks
         self._slots = slots
+        self._pace = Pace(slots)
         self._waiting: dict[QoS, deque[Work]] = {qos: deque() for qos in queues}
         self._in_hand: dict[tuple[str, int], Work] = {}
         self._claiming: dict[asyncio.Task[Verdict], Work] = {}
+        self._starting: dict[tuple[str, int], Work] = {}
+        self._ready: deque[Work] = deque()
         self._granted: deque[Work] = deque()
         self._running: dict[tuple[str, int], Work] = {}
         self._start_scheduled = False
         self._is_stopped = False
         self._changed = asyncio.Event()
-        prefetch = slots * _PREFETCH_PER_SLOT
-        self._intake = Intake(connection, names, queues, prefetch, self._admit, self._schedule_start)
+        self._intake = Intake(
+            connection,
+            names,
+            queues,
+            prefetch=slots + _PREFETCH_AHEAD,
+            admit=self._admit,
+            look_again=self._schedule_start,
+            longest_wait=self._longest_wait,
+            give_back=self._give_back_waiting,
+        )
         claims.on_unexpected = self._on_unexpected_verdict
 
     async def start(self) -> None:
@@ -100,8 +114,8 @@ class Consumer:
 
     @property
     def unfinished(self) -> int:
-        """How many tasks have begun, or are recorded as begun here."""
-        return len(self._running) + len(self._granted)
+        """How many tasks have begun, or are about to."""
+        return len(self._running) + len(self._starting) + len(self._ready) + len(self._granted)
 
     def _admit(self, qos: QoS, delivery: Delivery) -> None:
         identity: TaskIdentity | None = None
@@ -205,32 +219,47 @@ class Consumer:
 
     def _start_waiting(self) -> None:
         self._start_scheduled = False
-        self._run_granted()
-        batch = [work for waiting in self._waiting.values() for work in self._take_fresh(waiting)]
+        self._fill_slots()
+        window = self._slots + self._pace.ahead
+        batch = [work for waiting in self._waiting.values() for work in self._take_fresh(waiting, window)]
         if batch:
-            self._settler.started(batch, self._run, self._doubt)
-        if len(self._running) < self._slots:
-            self._intake.has_room()
-        elif any(self._waiting.values()):
-            self._intake.is_full(self._give_back_waiting)
+            self._settler.started(batch, self._on_started, self._doubt)
+        if self._in_window() < self._slots and not any(self._waiting.values()):
+            self._intake.has_room(is_quick=self._pace.is_quick)
+
+    def _in_window(self) -> int:
+        return len(self._starting) + len(self._ready) + len(self._granted) + len(self._running)
+
+    def _longest_wait(self) -> float:
+        """Return for how many seconds the oldest message has waited here for a slot."""
+        first = [waiting[0] for waiting in (self._ready, *self._waiting.values()) if waiting]
+        return max((work.age for work in first), default=0.0)
 
     def _give_back_waiting(self) -> None:
         for waiting in self._waiting.values():
             while waiting:
                 self._connection.give_back(waiting.popleft().delivery)
+        while self._ready and not self._is_stopped:
+            self._give_up(self._ready.popleft())
 
-    def _run_granted(self) -> None:
-        while self._granted and len(self._running) < self._slots:
-            work = self._granted.popleft()
-            if self._connection.holds(work.delivery) or not work.declaration.acks_late:
-                self._running[work.key] = work
-                self._run(work)
-            else:
-                self._give_up(work)  # it is delivered again
+    def _on_started(self, work: Work) -> None:
+        del self._starting[work.key]
+        self._ready.append(work)
+        self._fill_slots()
 
-    def _take_fresh(self, waiting: deque[Work]) -> list[Work]:
+    def _fill_slots(self) -> None:
+        for waiting in (self._granted, self._ready):
+            while waiting and len(self._running) < self._slots:
+                work = waiting.popleft()
+                if self._connection.holds(work.delivery) or not work.declaration.acks_late:
+                    self._running[work.key] = work
+                    self._run(work)
+                else:
+                    self._give_up(work)  # it is delivered again
+
+    def _take_fresh(self, waiting: deque[Work], window: int) -> list[Work]:
         taken: list[Work] = []
-        while waiting and len(self._running) < self._slots:
+        while waiting and self._in_window() < window:
             work = waiting.popleft()
             known = self._in_hand.get(work.key)
             if not self._connection.holds(work.delivery):
@@ -242,18 +271,20 @@ class Consumer:
                 self._claim(work)
             else:
                 self._take_in_hand(work)
-                self._running[work.key] = work
+                self._starting[work.key] = work
                 taken.append(work)
         return taken
 
     def _doubt(self, work: Work) -> None:
         """Ask the recorder whether a task may run: its connection, or the process that ran it, was lost."""
+        self._starting.pop(work.key, None)
         self._release(work)
         if _is_suspect(work):
             work.started_at = None  # it would begin once more
         self._claim(work)
 
     def _run(self, work: Work) -> None:
+        work.run_at = time.monotonic()
         work.time_limit = self._limits.time_limit_of(work.declaration)
         ended = self._begin(work)
         if work.time_limit is not None:
@@ -292,6 +323,7 @@ class Consumer:
             self._doubt(work)
             return
         outcome = ended.result()
+        self._pace.note(time.monotonic() - work.run_at)
         if outcome.refusal is not None:
             self._settler.refused_after_start(work, outcome, outcome.refusal, self._let_go)
         else:

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 # So long may a message wait here for a slot before it goes back to its queue.
 _PATIENCE_SECONDS = 0.5
+_LOOK_SECONDS = 0.1
 _RETRY_SECONDS = 0.2
 
 
@@ -35,10 +36,13 @@ class Intake:
         prefetch: int,
         admit: Callable[[QoS, Delivery], None],
         look_again: Callable[[], None],
+        longest_wait: Callable[[], float],
+        give_back: Callable[[], None],
     ) -> None:
         """`prefetch` is how many messages of each queue may be here unacked; `admit` takes each.
 
-        `look_again` is called when it can be told anew whether there is room.
+        `look_again` is called when it can be told anew whether there is room. `longest_wait` returns for how many
+        seconds a message has waited here for a slot; `give_back` is called when that is too long.
         """
         self._connection = connection
         self._names = names
@@ -46,39 +50,36 @@ class Intake:
         self._prefetch = prefetch
         self._admit = admit
         self._look_again = look_again
+        self._longest_wait = longest_wait
+        self._give_back = give_back
         self._is_pushed = False
         self._is_stopped = False
-        self._patience: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._switching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Have messages pushed, now and after every reconnect."""
+        self._look()
         await self._push()
 
     async def stop(self) -> None:
         """Let nothing more in."""
         self._is_stopped = True
-        self._lose_patience_no_more()
+        if self._looking is not None:
+            self._looking.cancel()
         if self._switching is not None:
             await asyncio.wait([self._switching])
         await self._connection.cancel_consumers()
 
-    def is_full(self, give_back: Callable[[], None]) -> None:
-        """Say that messages wait and no slot is free; `give_back` is called should that last."""
-        if self._is_pushed and self._patience is None:
-            loop = asyncio.get_running_loop()
-            self._patience = loop.call_later(_PATIENCE_SECONDS, lambda: self._switch(self._push_no_more(give_back)))
-
-    def has_room(self) -> None:
-        """Say that a slot is free and nothing waits for it."""
-        self._lose_patience_no_more()
+    def has_room(self, *, is_quick: bool) -> None:
+        """Say that a slot is free and nothing waits for it; `is_quick` if slots become free quickly now."""
         if not self._is_pushed:
-            self._switch(self._pull())
+            self._switch(self._push() if is_quick else self._pull())
 
-    def _lose_patience_no_more(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _look(self) -> None:
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+        if self._is_pushed and self._longest_wait() > _PATIENCE_SECONDS:
+            self._switch(self._push_no_more())
 
     def _switch(self, work: Coroutine[Any, Any, None]) -> None:
         if self._is_stopped or self._switching is not None:
@@ -92,15 +93,14 @@ class Intake:
         switching.result()
         self._look_again()
 
-    async def _push_no_more(self, give_back: Callable[[], None]) -> None:
-        self._patience = None
+    async def _push_no_more(self) -> None:
         self._is_pushed = False
         logger.debug("all slots are busy for long: taking one message a free slot from now on")
         try:
             await self._connection.cancel_consumers()
         except BrokerError as exc:
             logger.debug("the connection is gone, and its consumers with it: %s", exc)
-        give_back()
+        self._give_back()
 
     async def _pull(self) -> None:
         """Take one message, the most urgent there is; if there is none, have the next ones pushed."""

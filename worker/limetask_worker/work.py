@@ -31,6 +31,7 @@ class Work:
     mark: Mark = field(default_factory=Mark)
     copies: list[Delivery] = field(default_factory=list)
     received_at: float = field(default_factory=time.monotonic)
+    run_at: float = 0.0
     is_acked: bool = False
     is_cut_off: bool = False
     time_limit: float | None = None
