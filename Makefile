@@ -1,6 +1,6 @@
 # Each target sets up what it needs, also on a machine that has nothing but Python.
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check format setup up down clean
+.PHONY: help demo test faults soak check format setup up down clean
 
 help:  ## say what there is
 	@echo "limetask: make TARGET"
@@ -15,6 +15,9 @@ test:  ## run all tests against a real RabbitMQ, PostgreSQL and SQLite; ARGS="te
 
 faults:  ## break everything on purpose, at length, and write docs/reliability.md (10 minutes)
 	@scripts/faults
+
+soak:  ## half an hour of load with a fault a minute: is memory flat? writes docs/reliability.md, too
+	@scripts/faults --soak 30
 
 check:  ## format, lint, types and layers, without running anything
 	@scripts/check

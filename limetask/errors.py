@@ -119,9 +119,9 @@ class EventError(SendError):
 
 
 class SendOutcomeUnknownError(SendError):
-    """The broker did not confirm a task within the deadline, or the connection closed before it could.
+    """The broker did not confirm a task or an event within the deadline, or the connection closed before it could.
 
-    The task may have been queued all the same: `task_id` tells which one to look for.
+    It may be there all the same: `task_id` tells which task to look for, and is the event's id for an event.
     """
 
     def __init__(self, message: str, task_id: str) -> None:

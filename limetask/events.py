@@ -78,12 +78,13 @@ def encode_event(app: str, routing_key: str, body: object, cause: str | None, ma
 def decode_event(envelope: Envelope) -> Event:
     """Return the event in a message; raises MessageRefusedError for what is none."""
     raw = _json_object(envelope.body)
-    if "task_id" in raw:
+    if "task_id" in raw and "routing_key" not in raw:
         return _completion(envelope.body, raw)
     try:
+        check_routing_key(raw["routing_key"])
         return Event(
             id=_text(raw, "id"),
-            routing_key=_text(raw, "routing_key"),
+            routing_key=raw["routing_key"],
             app=identifier_of(raw["app"]),
             body=raw["body"],
             sent_at=_moment(raw.get("sent_at")),
@@ -92,7 +93,7 @@ def decode_event(envelope: Envelope) -> Event:
         )
     except KeyError as exc:
         raise MessageRefusedError(f"not an event: it has no field {exc}") from None
-    except (ValueError, ApplicationError) as exc:
+    except (ValueError, OverflowError, ApplicationError, EventError) as exc:
         raise MessageRefusedError(f"not an event: {exc}") from None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
 from limetask.errors import DeclarationError, DuplicateHandlerError, EventPatternError, TaskNameError
-from limetask.patterns import EventPattern
+from limetask.patterns import EventPattern, on_failure, on_success
 from limetask.registry import check_task_name, is_same_function, place_of
 from limetask.retry import Retry
 
@@ -17,6 +17,8 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 # "#." + its queue's name is a binding, and the queue's name comes behind 24 bits in the key of a delayed message: 255
 # bytes for both, the longest namespace and the identity of a broadcast's daemon.
 MAX_HANDLER_NAME_BYTES = 80
+# Each takes a thread, or a place in the loop, and the broker counts what it has delivered in 16 bits.
+MAX_CONCURRENCY = 1000
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -83,6 +85,7 @@ def event_handler(
 
     Raises DeclarationError, EventPatternError, TaskNameError or DuplicateHandlerError for what cannot work.
     """
+    _check_is_called(patterns)
 
     def declare(function: Function) -> Function:
         default_name = f"{getattr(function, '__module__', '')}.{getattr(function, '__name__', '')}"
@@ -98,10 +101,6 @@ def event_handler(
         )
         return function
 
-    if len(patterns) == 1 and inspect.isfunction(patterns[0]):
-        raise DeclarationError(
-            f"@event_handler needs a pattern: @event_handler('core.task.#.failure.v1') above {patterns[0].__name__}"
-        )
     return declare
 
 
@@ -112,6 +111,11 @@ def declared_handlers() -> Mapping[str, HandlerDeclaration]:
 
 def _register(declaration: HandlerDeclaration) -> None:
     other = _declared.get(declaration.name)
+    if other is not None and other.function is declaration.function:
+        raise DuplicateHandlerError(
+            f"{place_of(other.function)} is declared twice as event handler {declaration.name!r}: give all patterns to "
+            "one @event_handler(..., ...), or each its own name=..."
+        )
     if other is not None and not is_same_function(other.function, declaration.function):
         raise DuplicateHandlerError(
             f"two functions are declared as event handler {declaration.name!r}: {place_of(other.function)} and "
@@ -120,9 +124,24 @@ def _register(declaration: HandlerDeclaration) -> None:
     _declared[declaration.name] = declaration
 
 
+def _check_is_called(patterns: Sequence[object]) -> None:
+    """Raise an error for `@event_handler`, or `on_failure` in it, without parentheses."""
+    for pattern in patterns:
+        if pattern is on_failure or pattern is on_success:
+            name = pattern.__name__
+            raise EventPatternError(f"{name} makes a pattern when it is called: @event_handler({name}())")
+        if callable(pattern):
+            raise DeclarationError(
+                "@event_handler needs a pattern: @event_handler('core.task.#.failure.v1') above "
+                f"{getattr(pattern, '__name__', repr(pattern))}"
+            )
+
+
 def _check_function(function: Any) -> None:
     if not inspect.isfunction(function):
-        raise DeclarationError(f"@event_handler declares a function, and {function!r} is none")
+        raise DeclarationError(
+            f"@event_handler declares a function, `def notify(app, event)`, and {function!r} is none"
+        )
     right = f"declare it as `def {function.__name__}(app, event)`"
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise DeclarationError(f"event handler {function.__name__!r} yields, and nobody would run it: {right}")
@@ -151,8 +170,10 @@ def _check_name(name: str) -> None:
 def _check_options(name: str, mode: object, concurrency: object) -> None:
     if mode not in MODES:
         raise DeclarationError(f"event handler {name!r}: mode is one of {', '.join(MODES)}, not {mode!r}")
-    if type(concurrency) is not int or concurrency < 1:
-        raise DeclarationError(f"event handler {name!r}: concurrency is a whole number from 1, not {concurrency!r}")
+    if type(concurrency) is not int or not 1 <= concurrency <= MAX_CONCURRENCY:
+        raise DeclarationError(
+            f"event handler {name!r}: concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not {concurrency!r}"
+        )
 
 
 def _patterns(name: str, patterns: Sequence[str | EventPattern]) -> tuple[EventPattern, ...]:

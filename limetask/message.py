@@ -180,6 +180,14 @@ class HandlerBindings:
     declared_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class HandlerGone:
+    """The queue of a shared event handler has been deleted, since no code declares the handler any more."""
+
+    name: str
+    gone_at: datetime
+
+
 def completion_key(task_name: str, status: Status) -> str:
     """Return the routing key of the event for a task that ended with `status`."""
     return f"core.task.{task_name}.{status.value.lower()}.v1"

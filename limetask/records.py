@@ -20,6 +20,7 @@ from limetask.message import (
     Decision,
     Envelope,
     HandlerBindings,
+    HandlerGone,
     Released,
     Started,
     Verdict,
@@ -182,6 +183,18 @@ def decode_handlers(body: bytes) -> list[HandlerBindings]:
             HandlerBindings(_text(fields["name"]), [*map(_text, fields["bindings"])], _moment(fields["declared_at"]))
             for fields in orjson.loads(body)
         ]
+
+
+def encode_handler_gone(gone: HandlerGone) -> Envelope:
+    """Return the message by which whoever has deleted a handler's queue tells of it."""
+    return Envelope(body=orjson.dumps(gone), content_type=JSON, message_id=new_message_id(), kind="handler-gone")
+
+
+def decode_handler_gone(body: bytes) -> HandlerGone:
+    """Return which handler is gone; raises MessageRefusedError for anything else."""
+    with _Refusing("handler-gone"):
+        fields = orjson.loads(body)
+        return HandlerGone(_text(fields["name"]), _moment(fields["gone_at"]))
 
 
 def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 
 from limetask.errors import DeclarationError
+from limetask.topology import DELAY_LEVELS
+
+_LONGEST_DELAY = 2**DELAY_LEVELS - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +31,19 @@ class Retry:
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
                 raise DeclarationError(f"Retry: {option} is a number from {least:g}, not {value!r}")
+        if self.longest > _LONGEST_DELAY:
+            raise DeclarationError(
+                f"Retry: longest may be {_LONGEST_DELAY} seconds (194 days), for the broker holds nothing longer, "
+                f"not {self.longest!r}"
+            )
 
     def delay_before(self, number: int) -> float | None:
         """Return after how many seconds the retry `number`, from 1, is due; None if there are not so many."""
         if number > self.times:
             return None
+        if self.delay == 0:
+            return 0.0
         try:
-            return min(self.longest, self.delay * self.factor ** (number - 1))
+            return min(self.longest, self.delay * float(self.factor) ** (number - 1))
         except OverflowError:
             return self.longest

@@ -1,11 +1,12 @@
-"""The status store: its one table as data, and its reading side.
+"""The status store: its tables as data, and its reading side.
 
 Importing SQLAlchemy takes a while, so the client imports this module at its first read of a status. Only the
-recorder writes the table, and only the recorder's migrations make it.
+recorder writes the tables, and only the recorder's migrations make them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Row,
+    Select,
     SmallInteger,
     Table,
     Text,
@@ -98,6 +100,18 @@ Index(
     sqlite_where=is_started,
 )
 
+# AMQP can list neither queues nor bindings, so what workers have declared is kept here. `bindings` is a JSON list of
+# topic patterns: all that the queue is bound to. `declared_at` is when a worker loaded the newest code, by its clock;
+# `heard_at` is when the recorder last heard of any worker with the handler.
+event_handler = Table(
+    "limetask_event_handler",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("bindings", Text, nullable=False),
+    Column("declared_at", UtcDateTime, nullable=False),
+    Column("heard_at", UtcDateTime, nullable=False),
+)
+
 _columns = task_status.c
 _BY_ID_AND_APP = select(
     _columns.task_id,
@@ -121,7 +135,11 @@ _NEWEST_TIMES = (
 )
 _CLOCK = select(func.clock_timestamp(type_=UtcDateTime))
 
-SCHEMA_VERSION = "0002"
+_HANDLERS = select(event_handler.c.name, event_handler.c.bindings, event_handler.c.heard_at).order_by(
+    event_handler.c.name
+)
+
+SCHEMA_VERSION = "0003"
 """The schema that this limetask writes and reads."""
 
 VERSION_TABLE = "limetask_schema_version"
@@ -136,6 +154,15 @@ class TaskTimes:
     worker: str | None
     sent_at: datetime
     started_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedHandler:
+    """A shared event handler: what its queue is bound to, and when a worker last declared it, as the recorder heard."""
+
+    name: str
+    bindings: tuple[str, ...]
+    heard_at: datetime
 
 
 class Store:
@@ -183,6 +210,17 @@ class Store:
         with store_errors(self._url), self._engine.connect() as connection:
             return [TaskTimes(*row) for row in connection.execute(_NEWEST_TIMES, bounds)]
 
+    def handlers(self) -> list[RecordedHandler]:
+        """Return all shared event handlers that a worker has declared and nobody has pruned, by name.
+
+        A store that nothing was ever written to has none. Raises StoreError.
+        """
+        with store_errors(self._url):
+            return [
+                RecordedHandler(name, tuple(orjson.loads(bindings)), heard_at)
+                for name, bindings, heard_at in self._rows(_HANDLERS)
+            ]
+
     def clock(self) -> datetime | None:
         """Return what time it is for the database, None for SQLite, which has no clock; raises StoreError."""
         if self._url.get_backend_name() == "sqlite":
@@ -193,6 +231,17 @@ class Store:
     def close(self) -> None:
         """Close all connections. A later read opens new ones."""
         self._engine.dispose()
+
+    def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
+        if self._url.get_backend_name() == "sqlite" and not sqlite_path(self._url).exists():
+            return ()
+        try:
+            with self._engine.connect() as connection:
+                return connection.execute(query).all()
+        except DBAPIError as exc:
+            if _is_missing_table(exc):
+                return ()
+            raise
 
     def _row(self, task_id: str, app: str) -> Row[*tuple[Any, ...]] | None:
         if self._url.get_backend_name() == "sqlite" and not sqlite_path(self._url).exists():

@@ -40,6 +40,15 @@ class Exchange:
 _Arguments = dict[str, str | int | bool]
 
 
+# A daemon that loses its connection finds its queue again for this long.
+_BROADCAST_ARGUMENTS: _Arguments = {
+    "x-queue-type": "classic",
+    "x-expires": 60_000,
+    "x-overflow": "drop-head",
+    "x-max-length-bytes": 64 * 1024**2,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Queue:
     name: str
@@ -87,6 +96,10 @@ class Names:
         """Return the queue of a shared event handler."""
         return f"{self.namespace}.handlers.{name}"
 
+    def is_handler_queue(self, queue: str) -> bool:
+        """Return True for the queue of an event handler, shared or not."""
+        return queue.startswith(self.handler_queue(""))
+
     @property
     def dead_exchange(self) -> str:
         return f"{self.namespace}.dead"
@@ -123,6 +136,14 @@ class Topology:
     bindings: tuple[Binding, ...]
     exchange_bindings: tuple[ExchangeBinding, ...] = ()
 
+    def __add__(self, more: Topology) -> Topology:
+        return Topology(
+            self.exchanges + more.exchanges,
+            self.queues + more.queues,
+            self.bindings + more.bindings,
+            self.exchange_bindings + more.exchange_bindings,
+        )
+
 
 def topology(names: Names) -> Topology:
     """Return what everybody needs in one namespace: all but the levels of delays."""
@@ -147,6 +168,13 @@ def topology(names: Names) -> Topology:
 def handler_topology(names: Names, name: str, bindings: Iterable[str]) -> Topology:
     """Return what a shared event handler needs beside `topology`: its queue, bound to the events that it wants."""
     queue = _handler_queue(names, name)
+    events = (Binding(queue.name, names.events_exchange, key) for key in sorted(bindings))
+    return Topology((), (queue,), (*events, delayed_binding(names, queue.name)))
+
+
+def broadcast_topology(names: Names, name: str, daemon: str, bindings: Iterable[str]) -> Topology:
+    """Return the same for an event handler that every daemon has: a queue that goes soon after the daemon has gone."""
+    queue = Queue(f"{names.handler_queue(name)}.{daemon}", _BROADCAST_ARGUMENTS | _to_dead_letters(names))
     events = (Binding(queue.name, names.events_exchange, key) for key in sorted(bindings))
     return Topology((), (queue,), (*events, delayed_binding(names, queue.name)))
 
@@ -218,12 +246,12 @@ def _results_queue(names: Names) -> Queue:
 def _handler_queue(names: Names, name: str) -> Queue:
     # A handler that nobody runs any more must not keep all others, and the recorder, from their events: a full queue
     # hands its oldest event to the dead letters instead of refusing the newest.
-    limits: _Arguments = {
-        "x-overflow": "drop-head",
-        "x-max-length-bytes": _HANDLER_MAX_BYTES,
-        "x-dead-letter-exchange": names.dead_exchange,
-    }
-    return Queue(names.handler_queue(name), _quorum(_TASK_DELIVERY_LIMIT) | limits)
+    limits: _Arguments = {"x-overflow": "drop-head", "x-max-length-bytes": _HANDLER_MAX_BYTES}
+    return Queue(names.handler_queue(name), _quorum(_TASK_DELIVERY_LIMIT) | limits | _to_dead_letters(names))
+
+
+def _to_dead_letters(names: Names) -> _Arguments:
+    return {"x-dead-letter-exchange": names.dead_exchange}
 
 
 def _dead_queue(names: Names) -> Queue:

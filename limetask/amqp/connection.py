@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import unreachable
@@ -15,7 +15,7 @@ from limetask.amqp.url import connection_parameters
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope
 from limetask.settings import Settings
-from limetask.topology import Names, Topology, topology
+from limetask.topology import Binding, Names, Topology, topology
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +161,10 @@ class Connection:
             pause = min(2 * pause, _LAST_RETRY_SECONDS)
             await self._ready_though_refused()
 
+    def require(self, wanted: Topology) -> None:
+        """Have this declared too whenever the connection opens; call it before the first `ready`."""
+        self._topology += wanted
+
     async def declare(self, wanted: Topology) -> None:
         """Declare what not everybody needs, on the open connection; it is not declared again after a reconnect.
 
@@ -171,6 +175,25 @@ class Connection:
         if self._session is None:
             raise ConnectionLostError("not connected to the broker")
         await self._session.declare(wanted, self._namespace)
+
+    async def unbind(self, bindings: Iterable[Binding]) -> None:
+        """Take bindings away; those that are not there make no difference.
+
+        Raises BrokerRefusedError if the user may not, and ConnectionLostError without a connection.
+        """
+        if self._session is None:
+            raise ConnectionLostError("not connected to the broker")
+        await self._session.unbind(bindings, self._namespace)
+
+    async def delete_unless_consumed(self, queue: str) -> int | None:
+        """Delete a queue and return how many messages went with it (0 if there is none), None if it has consumers.
+
+        Whether it has consumers is looked at just before: the broker cannot do both at once with a quorum queue. Raises
+        BrokerRefusedError if the user may not, and ConnectionLostError without a connection.
+        """
+        if self._session is None:
+            raise ConnectionLostError("not connected to the broker")
+        return await self._session.delete_unless_consumed(queue, self._namespace)
 
     async def _declare_anew(self) -> None:
         with contextlib.suppress(BrokerError):  # the connection is lost meanwhile, and declares when it is back
@@ -196,6 +219,12 @@ class Connection:
         if self._session is None:
             raise ConnectionLostError("not connected to the broker")
         return await self._session.queue_counts(queue)
+
+    async def find_queue(self, queue: str) -> tuple[int, int] | None:
+        """Return the counts of a queue that may be missing, None if it is; all else is as in `queue_counts`."""
+        if self._session is None:
+            raise ConnectionLostError("not connected to the broker")
+        return await self._session.find_queue(queue, self._namespace)
 
     async def get(self, queue: str) -> Delivery | None:
         """Take one message off a queue, None if there is none; one call at a time. Raises BrokerError."""

@@ -1,4 +1,4 @@
-"""Declares what must exist on the broker. A user who may not declare it checks that it is there."""
+"""Declares what must exist on the broker, and removes it. A user who may not declare it checks that it is there."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import re
 import shlex
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from pika import exceptions as pika_errors
 from pika.adapters.asyncio_connection import AsyncioConnection
@@ -36,7 +36,7 @@ async def answer_to(call: Call, closed: asyncio.Future[Any], callback_name: str 
 
 
 class Declarer:
-    """Declares a topology on channels of its own, since the broker closes a channel with each refusal."""
+    """Declares and removes on channels of its own, since the broker closes a channel with each refusal."""
 
     def __init__(self, connection: AsyncioConnection, parameters: Any, namespace: str) -> None:
         self._connection = connection
@@ -60,6 +60,35 @@ class Declarer:
         else:
             await self._bind(wanted)
 
+    async def unbind(self, bindings: Iterable[Binding]) -> None:
+        """Take bindings away; those that are not there make no difference. Raises ChannelClosedByBroker."""
+        async with self._channel() as channel:
+            for binding in bindings:
+                await channel.unbind(binding)
+
+    async def counts(self, queue: str) -> tuple[int, int] | None:
+        """Return how many messages wait in a queue and how many consume from it, None if there is no such queue."""
+        try:
+            async with self._channel() as channel:
+                return await channel.counts(queue)
+        except pika_errors.ChannelClosedByBroker as missing:
+            if missing.reply_code != _NOT_FOUND:
+                raise
+            return None
+
+    async def delete_unless_consumed(self, queue: str) -> int | None:
+        """Delete a queue and return how many messages were in it, None if somebody consumes from it.
+
+        A quorum queue knows no if-unused, so this looks just before. Raises ChannelClosedByBroker.
+        """
+        counts = await self.counts(queue)
+        if counts is None:
+            return 0
+        if counts[1]:
+            return None
+        async with self._channel() as channel:
+            return await channel.delete(queue)
+
     async def _check(self, wanted: Topology, refused: pika_errors.ChannelClosedByBroker) -> None:
         objects: tuple[Exchange | Queue, ...] = (*wanted.exchanges, *wanted.queues)
         async with self._channel() as channel:
@@ -67,7 +96,10 @@ class Declarer:
                 try:
                     await channel.check(one)
                 except pika_errors.ChannelClosedByBroker as missing:
-                    self._refuse_missing(one, missing, refused)
+                    fault = "is missing" if missing.reply_code == _NOT_FOUND else _uncheckable(missing.reply_text)
+                    raise refused_declaration(
+                        one, fault, refused.reply_text, self._parameters, self._namespace
+                    ) from missing
 
     async def _bind(self, wanted: Topology) -> None:
         async with self._channel() as channel:
@@ -75,7 +107,9 @@ class Declarer:
                 try:
                     await channel.bind(binding)
                 except pika_errors.ChannelClosedByBroker as refused:
-                    self._refuse_binding(binding, refused)
+                    if refused.reply_code != _ACCESS_REFUSED:
+                        raise
+                    raise refused_binding(binding, refused.reply_text, self._parameters, self._namespace) from refused
             # To bind these needs the same permissions as to declare the levels of delays, which has been done.
             for exchange_binding in wanted.exchange_bindings:
                 await channel.bind_exchange(exchange_binding)
@@ -88,42 +122,6 @@ class Declarer:
             yield channel
         finally:
             await channel.close()
-
-    def _refuse_missing(
-        self,
-        one: Exchange | Queue,
-        missing: pika_errors.ChannelClosedByBroker,
-        refused: pika_errors.ChannelClosedByBroker,
-    ) -> NoReturn:
-        kind = type(one).__name__.lower()
-        fault = "is missing" if missing.reply_code == _NOT_FOUND else f"cannot be checked ({missing.reply_text})"
-        raise BrokerRefusedError(
-            f"{kind} {one.name!r} {fault} at {address_of(self._parameters)}, and user {self._user!r} may not "
-            f"declare it ({refused.reply_text}): run `limetask setup` as a user who has the permission to "
-            f"configure, or give it with `{self._permit()}`"
-        ) from missing
-
-    def _refuse_binding(self, binding: Binding, refused: pika_errors.ChannelClosedByBroker) -> NoReturn:
-        if refused.reply_code != _ACCESS_REFUSED:
-            raise refused
-        raise BrokerRefusedError(
-            f"user {self._user!r} may configure queue {binding.queue!r} and not bind it to exchange "
-            f"{binding.exchange!r} ({refused.reply_text}): it lacks the permission to write to the queue or to read "
-            f"from the exchange. Give both with `{self._permit()}`, or take away the permission to configure"
-        ) from refused
-
-    @property
-    def _user(self) -> str:
-        user: str = self._parameters.credentials.username
-        return user
-
-    def _permit(self) -> str:
-        """Return the command that gives a user all that limetask ever needs: new permissions replace all old ones."""
-        own = re.escape(f"{self._namespace}.")
-        patterns = (f"^({own}|amq\\.gen)", f"^({own}|amq\\.(gen|default))", f"^({own}|amq\\.gen)")
-        return shlex.join(
-            ["rabbitmqctl", "set_permissions", "-p", self._parameters.virtual_host, self._user, *patterns]
-        )
 
 
 class _Channel:
@@ -172,6 +170,20 @@ class _Channel:
             partial(self._channel.queue_bind, binding.queue, binding.exchange, routing_key=binding.routing_key)
         )
 
+    async def unbind(self, binding: Binding) -> None:
+        await self._answer_to(
+            partial(self._channel.queue_unbind, binding.queue, binding.exchange, routing_key=binding.routing_key)
+        )
+
+    async def counts(self, queue: str) -> tuple[int, int]:
+        declared = (await self._answer_to(partial(self._channel.queue_declare, queue, passive=True))).method
+        return declared.message_count, declared.consumer_count
+
+    async def delete(self, queue: str) -> int:
+        deleted = await self._answer_to(partial(self._channel.queue_delete, queue))
+        count: int = deleted.method.message_count
+        return count
+
     async def bind_exchange(self, binding: ExchangeBinding) -> None:
         await self._answer_to(
             partial(self._channel.exchange_bind, binding.destination, binding.exchange, routing_key=binding.routing_key)
@@ -183,3 +195,39 @@ class _Channel:
 
     async def _answer_to(self, call: Call) -> Any:
         return await answer_to(call, self._closed)
+
+
+# What follows is told by both client libraries: pika, and aio-pika in `limetask.aio`. `parameters` are pika's in both.
+
+
+def refused_declaration(
+    one: Exchange | Queue, fault: str, reply_text: str, parameters: Any, namespace: str
+) -> BrokerRefusedError:
+    """Return the error for what the user may not declare, and which has a fault."""
+    return BrokerRefusedError(
+        f"{type(one).__name__.lower()} {one.name!r} {fault} at {address_of(parameters)}, and user "
+        f"{parameters.credentials.username!r} may not declare it ({reply_text}): run `limetask setup` as a user who "
+        f"has the permission to configure, or give it with `{_permit(parameters, namespace)}`"
+    )
+
+
+def refused_binding(binding: Binding, reply_text: str, parameters: Any, namespace: str) -> BrokerRefusedError:
+    """Return the error for a queue that the user may declare and not bind."""
+    return BrokerRefusedError(
+        f"user {parameters.credentials.username!r} may configure queue {binding.queue!r} and not bind it to exchange "
+        f"{binding.exchange!r} ({reply_text}): it lacks the permission to write to the queue or to read "
+        f"from the exchange. Give both with `{_permit(parameters, namespace)}`, or take away the permission to "
+        "configure"
+    )
+
+
+def _uncheckable(reply_text: str) -> str:
+    return f"cannot be checked ({reply_text})"
+
+
+def _permit(parameters: Any, namespace: str) -> str:
+    """Return the command that gives a user all that limetask ever needs: new permissions replace all old ones."""
+    own = re.escape(f"{namespace}.")
+    patterns = (f"^({own}|amq\\.gen)", f"^({own}|amq\\.(gen|default))", f"^({own}|amq\\.gen)")
+    user = parameters.credentials.username
+    return shlex.join(["rabbitmqctl", "set_permissions", "-p", parameters.virtual_host, user, *patterns])

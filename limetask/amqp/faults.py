@@ -16,7 +16,11 @@ from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableEr
 _OTHER_NAME_CODES = (62, 64)
 # What a server says of a client's certificate, or of a missing one. It may come long after the handshake, when only
 # the text of OpenSSL's error is left in pika's.
-_CERTIFICATE_ALERT = re.compile(r"\w+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)")
+CERTIFICATE_ALERT = re.compile(r"\w+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)")
+
+SPEAKS_NO_TLS = "what answers there speaks no TLS: amqps:// usually has port 5671"
+HANDSHAKE_TOO_SLOW = "it did not complete the AMQP handshake in time"
+NO_SIGN_OF_LIFE = "the broker gave no sign of life"
 
 
 def map_error(error: BaseException, parameters: Any) -> BrokerError:
@@ -25,38 +29,31 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
         case BrokerError() as own:
             return own
         case ssl.SSLCertVerificationError() as untrusted:
-            return _untrusted(parameters, untrusted)
-        case Exception() as refused if alert := _CERTIFICATE_ALERT.search(str(refused)):
-            return _certificate_refused(parameters, alert[0])
+            return untrusted_certificate(parameters, untrusted)
+        case Exception() as refused if alert := CERTIFICATE_ALERT.search(str(refused)):
+            return certificate_refused(parameters, alert[0])
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
-            return unreachable(parameters, "what answers there speaks no TLS: amqps:// usually has port 5671")
+            return unreachable(parameters, SPEAKS_NO_TLS)
         case pika_errors.ProbableAuthenticationError() | pika_errors.AuthenticationError():
-            return BrokerRefusedError(
-                f"the broker at {address_of(parameters)} refused user {parameters.credentials.username!r}: "
-                "check user and password in LIMETASK_BROKER_URL"
-            )
+            return refused_user(parameters)
         case pika_errors.ProbableAccessDeniedError() as refused:
-            return _refused_vhost(parameters, refused)
+            return refused_vhost(parameters, refused)
         case pika_errors.ConnectionClosedByBroker(reply_code=code) as closed if code in (403, 530):
-            return _refused_vhost(parameters, closed)
+            return refused_vhost(parameters, closed)
         case pika_errors.ChannelClosedByBroker(reply_code=403) as refused:
-            return BrokerRefusedError(
-                f"the broker refused: {refused.reply_text}: `rabbitmqctl set_permissions` gives what is missing, and "
-                "limetask's docs/security.md says what each process needs"
-            )
+            return refused_permission(refused.reply_text)
         case pika_errors.ChannelClosedByBroker(reply_code=code) as closed if code in (404, 405, 406):
             return BrokerRefusedError(f"the broker refused: {closed.reply_text}")
         case pika_errors.ConnectionClosed() | pika_errors.ChannelClosed() as closed:
             return ConnectionLostError(f"closed with {closed.reply_code}: {closed.reply_text}")
         case pika_errors.IncompatibleProtocolError() | pika_errors.ProtocolSyntaxError():
-            hint = "it may want a client's certificate" if parameters.ssl_options else "it may want TLS, amqps://"
-            return unreachable(parameters, f"what answers there hangs up, or speaks no AMQP 0-9-1; {hint}")
+            return hung_up(parameters)
         case connection_workflow.AMQPConnectorSocketConnectError() | OSError() as failed:
             return unreachable(parameters, str(failed) or type(failed).__name__)
         case connection_workflow.AMQPConnectorStackTimeout() | connection_workflow.AMQPConnectorException():
-            return unreachable(parameters, "it did not complete the AMQP handshake in time")
+            return unreachable(parameters, HANDSHAKE_TOO_SLOW)
         case pika_errors.AMQPHeartbeatTimeout():
-            return ConnectionLostError("the broker gave no sign of life")
+            return ConnectionLostError(NO_SIGN_OF_LIFE)
         case other:
             return ConnectionLostError(str(other) or type(other).__name__)
 
@@ -73,7 +70,11 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _untrusted(parameters: Any, error: ssl.SSLCertVerificationError) -> BrokerRefusedError:
+# What follows tells each fault in our words, for both client libraries: pika, and aio-pika in `limetask.aio`.
+# `parameters` are pika's in both.
+
+
+def untrusted_certificate(parameters: Any, error: ssl.SSLCertVerificationError) -> BrokerRefusedError:
     reason = getattr(error, "verify_message", None) or str(error)
     if getattr(error, "verify_code", None) in _OTHER_NAME_CODES:
         return BrokerRefusedError(
@@ -86,14 +87,28 @@ def _untrusted(parameters: Any, error: ssl.SSLCertVerificationError) -> BrokerRe
     )
 
 
-def _certificate_refused(parameters: Any, alert: str) -> BrokerRefusedError:
+def certificate_refused(parameters: Any, alert: str) -> BrokerRefusedError:
     return BrokerRefusedError(
         f"the broker at {address_of(parameters)} wants a client's certificate that it trusts ({alert}): set "
         "LIMETASK_BROKER_CERTIFICATE and LIMETASK_BROKER_KEY to one, or mend what they name"
     )
 
 
-def _refused_vhost(parameters: Any, error: Exception) -> BrokerRefusedError:
+def refused_user(parameters: Any) -> BrokerRefusedError:
+    return BrokerRefusedError(
+        f"the broker at {address_of(parameters)} refused user {parameters.credentials.username!r}: "
+        "check user and password in LIMETASK_BROKER_URL"
+    )
+
+
+def refused_permission(reply_text: str) -> BrokerRefusedError:
+    return BrokerRefusedError(
+        f"the broker refused: {reply_text}: `rabbitmqctl set_permissions` gives what is missing, and "
+        "limetask's docs/security.md says what each process needs"
+    )
+
+
+def refused_vhost(parameters: Any, error: Exception) -> BrokerRefusedError:
     return BrokerRefusedError(
         f"the broker at {address_of(parameters)} refused virtual host {parameters.virtual_host!r} for user "
         f"{parameters.credentials.username!r}: check the path of LIMETASK_BROKER_URL and the user's permissions "
@@ -105,3 +120,8 @@ def unreachable(parameters: Any, reason: str) -> BrokerUnreachableError:
     return BrokerUnreachableError(
         f"no RabbitMQ at {address_of(parameters)} ({reason}): start it, or set LIMETASK_BROKER_URL to where it is"
     )
+
+
+def hung_up(parameters: Any) -> BrokerUnreachableError:
+    hint = "it may want a client's certificate" if parameters.ssl_options else "it may want TLS, amqps://"
+    return unreachable(parameters, f"what answers there hangs up, or speaks no AMQP 0-9-1; {hint}")

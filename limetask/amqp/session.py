@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pika
 from pika import exceptions as pika_errors
@@ -17,7 +17,9 @@ from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import map_error, unreachable
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope
-from limetask.topology import Topology
+from limetask.topology import Binding, Topology
+
+T = TypeVar("T")
 
 _PERSISTENT = 2
 _CLOSE_SECONDS = 2.0
@@ -61,10 +63,16 @@ class Session:
         await self._call(partial(self._channel.confirm_delivery, self._on_confirm))
 
     async def declare(self, wanted: Topology, namespace: str) -> None:
-        try:
-            await Declarer(self._connection, self._parameters, namespace).declare(wanted)
-        except pika_errors.AMQPError as exc:
-            raise self._map(exc) from exc
+        await self._with_declarer(namespace, lambda declarer: declarer.declare(wanted))
+
+    async def unbind(self, bindings: Iterable[Binding], namespace: str) -> None:
+        await self._with_declarer(namespace, lambda declarer: declarer.unbind(bindings))
+
+    async def find_queue(self, queue: str, namespace: str) -> tuple[int, int] | None:
+        return await self._with_declarer(namespace, lambda declarer: declarer.counts(queue))
+
+    async def delete_unless_consumed(self, queue: str, namespace: str) -> int | None:
+        return await self._with_declarer(namespace, lambda declarer: declarer.delete_unless_consumed(queue))
 
     async def consume(self, subscription: Subscription) -> None:
         await self._call(partial(self._channel.basic_qos, prefetch_count=subscription.prefetch))
@@ -132,6 +140,12 @@ class Session:
         if self._connection.is_open:
             self._connection.close()
         await asyncio.wait([self._socket_closed], timeout=_CLOSE_SECONDS)
+
+    async def _with_declarer(self, namespace: str, use: Callable[[Declarer], Awaitable[T]]) -> T:
+        try:
+            return await use(Declarer(self._connection, self._parameters, namespace))
+        except pika_errors.AMQPError as exc:
+            raise self._map(exc) from exc
 
     async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, auto_ack: bool) -> None:
         on_message = partial(self._on_message, queue, on_delivery)

@@ -10,6 +10,7 @@ import click
 
 from limetask.cli.dead import dead
 from limetask.cli.doctor import doctor
+from limetask.cli.handlers import handlers
 from limetask.cli.setup import setup
 from limetask.cli.status import status
 from limetask.errors import LimetaskError
@@ -28,13 +29,15 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("limetask"), prog_name="limetask")
 def limetask() -> None:
-    """Look after limetask: whether all is well, its dead letters, and the statuses of its tasks.
+    """Look after limetask: whether all is well, its dead letters, its event handlers, and the statuses of
+    its tasks.
 
     \b
     Examples:
       limetask setup
       limetask doctor
       limetask dead list
+      limetask handlers list
       limetask status 01982f60-4bf1-8a0d-9c55-1f0e5cbe8a11 acme
 
     Where RabbitMQ and the status store are is read from LIMETASK_BROKER_URL and LIMETASK_STORE_URL, as by
@@ -47,4 +50,5 @@ def limetask() -> None:
 limetask.add_command(setup)
 limetask.add_command(doctor)
 limetask.add_command(dead)
+limetask.add_command(handlers)
 limetask.add_command(status)

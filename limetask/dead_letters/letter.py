@@ -13,11 +13,12 @@ from limetask.arguments import decode_arguments
 from limetask.codec import decode_identity
 from limetask.dead_letters.headers import broker_deaths, death_of, message_of, number, text, without_the_brokers
 from limetask.errors import MessageRefusedError
+from limetask.events import decode_event
 from limetask.message import Envelope, TaskIdentity
 from limetask.records import decode_completion
 from limetask.topology import Names
 
-Kind = Literal["task", "record", "foreign"]
+Kind = Literal["task", "record", "event", "foreign"]
 
 _RECORD_KINDS = ("started", "completion", "worker-lost")
 
@@ -26,10 +27,11 @@ _RECORD_KINDS = ("started", "completion", "worker-lost")
 class DeadLetter:
     """What is known of one dead letter.
 
-    `id` is the same at every look. `kind` is "task", "record" (what a worker told the recorder) or "foreign" (limetask
-    did not make it, or cannot tell). `attempt` is the attempt that died; `error` is the one that a record tells of.
-    `queue` is where the message waited when it died. `first_died_at` and `deaths` cover earlier attempts that were
-    retried from here. Times are aware, in UTC. `size` is the body's, in bytes. What is not known is None.
+    `id` is the same at every look. `kind` is "task", "record" (what a worker told the recorder), "event" (what an event
+    handler did not handle) or "foreign" (limetask did not make it, or cannot tell). `attempt` is the attempt that died;
+    `error` is the one that a record or an event tells of. `queue` is where the message waited when it died.
+    `first_died_at` and `deaths` cover earlier attempts that were retried from here. Times are aware, in UTC. `size` is
+    the body's, in bytes. What is not known is None.
     """
 
     id: str
@@ -90,7 +92,7 @@ def opened(delivery: Delivery, names: Names) -> Found:
     message = message_of(envelope)
     death = death_of(envelope, message)
     identity = _identity_of(message, names, death.queue)
-    kind: Kind = "task" if identity else "record" if _is_record(message, names, death.queue) else "foreign"
+    kind = _kind_of(message, names, death.queue, identity)
     about = _about(message, kind)
     letter = DeadLetter(
         id=_letter_id(envelope),
@@ -123,12 +125,20 @@ def content(found: Found) -> DeadLetterContent:
 
 
 def _identity_of(message: Envelope, names: Names, queue: str | None) -> TaskIdentity | None:
-    if queue == names.results_queue or message.kind is not None:
+    if queue == names.results_queue or message.kind is not None or (queue and names.is_handler_queue(queue)):
         return None
     try:
         return decode_identity(message)
     except MessageRefusedError:
         return None
+
+
+def _kind_of(message: Envelope, names: Names, queue: str | None, identity: TaskIdentity | None) -> Kind:
+    if queue is not None and names.is_handler_queue(queue):
+        return "event"
+    if identity is not None:
+        return "task"
+    return "record" if _is_record(message, names, queue) else "foreign"
 
 
 def _is_record(message: Envelope, names: Names, queue: str | None) -> bool:
@@ -138,6 +148,8 @@ def _is_record(message: Envelope, names: Names, queue: str | None) -> bool:
 def _about(message: Envelope, kind: Kind) -> _About:
     if kind == "record":
         return _about_record(message)
+    if kind == "event":
+        return _about_event(message)
     headers = message.headers or {}
     return _About(
         text(headers.get("task_id")),
@@ -145,6 +157,15 @@ def _about(message: Envelope, kind: Kind) -> _About:
         text(headers.get("app")),
         number(headers.get("attempt")),
     )
+
+
+def _about_event(message: Envelope) -> _About:
+    try:
+        event = decode_event(message)
+    except MessageRefusedError:
+        return _About()
+    error = None if event.error is None else f"{event.error.type}: {event.error.message}"
+    return _About(event.task_id, event.task_name, event.app, event.attempt, error)
 
 
 def _about_record(message: Envelope) -> _About:

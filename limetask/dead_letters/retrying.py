@@ -108,7 +108,7 @@ def _why_not(found: Found, signer: Signer) -> str | None:
 
     A retry is signed, so it must not vouch for a message that nobody with a key has signed.
     """
-    if found.letter.kind == "record":
+    if found.letter.kind in ("record", "event"):
         return None
     if found.identity is None:
         return "it is no task of limetask"
@@ -134,6 +134,9 @@ def _fresh_message(found: Found, names: Names, signer: Signer) -> tuple[str, str
     They are never copied: RabbitMQ up to 3.13 drops a message that comes back with its `x-death`, without a word.
     """
     message = found.message
+    if found.letter.kind == "event" and found.letter.queue is not None:
+        again = Envelope(message.body, message.content_type, new_message_id(), message.kind)
+        return "", found.letter.queue, with_past(again, found.letter.deaths, found.letter.first_died_at)
     if found.identity is None:
         return "", names.results_queue, Envelope(message.body, message.content_type, new_message_id(), message.kind)
     next_attempt = replace(found.identity, attempt=found.identity.attempt + 1)

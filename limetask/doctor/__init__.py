@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from limetask.amqp import Connection
 from limetask.doctor.clocks import examine_clocks
 from limetask.doctor.finding import Finding
+from limetask.doctor.handlers import examine_handlers
 from limetask.doctor.permissions import Permitted, examine_permissions, look_at_permissions
 from limetask.doctor.recording import LONG_BACKLOG, examine_recorder
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError, ConfigurationError, StoreError
@@ -33,7 +34,7 @@ class _Depths:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Check broker, permissions, queues, workers, recorder, store and clocks, and give a finding for each.
+    """Check broker, permissions, queues, workers, store, clocks, recorder and event handlers: a finding for each.
 
     Takes some seconds. Leaves one row in the store, of the application `limetask.doctor`, which expires like any other.
     """
@@ -55,6 +56,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         backlog, consumers = depths.counts[names.results_queue]
         may_try = permitted is None or permitted.to_default_exchange
         yield examine_recorder(settings, backlog, consumers, may_try=may_try)
+        yield from examine_handlers(settings)
 
 
 async def _look_at_broker(settings: Settings, names: Names) -> _Depths:

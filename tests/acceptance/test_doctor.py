@@ -43,7 +43,7 @@ def test_all_is_well_with_a_worker(settings_for_each_store: Settings, start_work
     assert "amiss" not in examined.stdout
     assert "RabbitMQ" in examined.stdout
     assert "into this store" in examined.stdout
-    assert "with schema 0002" in examined.stdout
+    assert "with schema 0003" in examined.stdout
     assert "permissions: user " in examined.stdout
     is_postgresql = settings.store_url.startswith("postgresql")
     assert ("clock of the database: it and this machine's differ by 0." in examined.stdout) == is_postgresql

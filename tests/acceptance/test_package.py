@@ -15,8 +15,8 @@ IMPORT_EVERYTHING = """
 import importlib, pkgutil, sys
 for name in sys.argv[1:]:
     package = importlib.import_module(name)
-    for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-        needs_extra = module.name.startswith("limetask.cli.") and "limetask_worker" not in sys.argv
+    for module in pkgutil.walk_packages(package.__path__, f"{name}.", onerror=lambda _: None):
+        needs_extra = module.name.startswith(("limetask.cli", "limetask.aio")) and "limetask_worker" not in sys.argv
         if ".migrations." not in module.name and not needs_extra:
             importlib.import_module(module.name)
     print(name, package.__file__)
@@ -49,7 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("extras", "packages", "absent"),
     [
         ("", ("limetask", "lime_task"), ("click", "rich", "alembic", "aio_pika", "psycopg")),
-        ("[worker,postgresql]", ("limetask", "lime_task", "limetask_worker"), ()),
+        ("[worker,aio,postgresql]", ("limetask", "lime_task", "limetask_worker"), ()),
     ],
 )
 def test_the_wheel_works_in_a_clean_environment(

@@ -13,53 +13,73 @@ import pytest
 
 from limetask import Settings
 from limetask.settings import settings_table
+from tests.waiting import eventually
 from tests.worker import Worker, environment_of
 
 ROOT = Path(__file__).parent.parent.parent
+README = ROOT / "README.md"
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
-def blocks() -> list[tuple[str, str]]:
-    """The README's code blocks: language and text."""
-    return [(match[1], match[2]) for match in BLOCK.finditer((ROOT / "README.md").read_text())]
+def blocks(page: Path = README) -> list[tuple[str, str]]:
+    """A page's code blocks: language and text."""
+    return [(match[1], match[2]) for match in BLOCK.finditer(page.read_text())]
 
 
-def files() -> dict[str, str]:
-    """The files that the tutorial has its reader write."""
-    return {text.splitlines()[0].removeprefix("# file: "): text for _, text in blocks() if text.startswith("# file: ")}
+def files(page: Path = README) -> dict[str, str]:
+    """The files that a page has its reader write."""
+    texts = [text for _, text in blocks(page) if text.startswith("# file: ")]
+    return {text.splitlines()[0].removeprefix("# file: "): text for text in texts}
 
 
-def programs() -> list[tuple[str, str]]:
-    """The programs that the tutorial runs, each with the output that it shows."""
-    found = blocks()
+def programs(page: Path = README) -> list[tuple[str, str]]:
+    """The programs that a page runs, each with the output that it shows."""
+    found = blocks(page)
     return [(text, found[position + 1][1]) for position, (_, text) in enumerate(found) if text.startswith("# run: ")]
+
+
+def logged(page: Path = README) -> list[str]:
+    """The lines that a page says the worker logs."""
+    return [line for language, text in blocks(page) if language == "log" for line in text.splitlines()]
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """Write a page's files, as its reader would."""
+    for name, text in files(page).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    (folder / "my_package" / "__init__.py").touch()
+
+
+def run_program(settings: Settings, program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of a page in the folder of its files."""
+    source = program.replace("BROKER_URL", repr(settings.broker_url))
+    source = source.replace("limetask.events", f"{settings.namespace}.events")
+    return subprocess.run(
+        [sys.executable, "-c", source],
+        cwd=folder,
+        env=environment_of(replace(settings, application_factory="")) | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @pytest.mark.parametrize("factory", ["", "my_package.platform:open_application"])
 def test_the_tutorial_works(
     settings: Settings, start_worker: Callable[..., Worker], tmp_path: Path, factory: str
 ) -> None:
-    """Every program of the tutorial prints what the README says it prints."""
-    for name, text in files().items():
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
-    (tmp_path / "my_package" / "__init__.py").touch()
-    start_worker(settings, "my_package", "--processes", "1", LIMETASK_APPLICATION_FACTORY=factory)
+    """Every program of the tutorial prints what the README says it prints, and its handler logs what it says."""
+    write_files(README, tmp_path)
+    worker = start_worker(settings, "my_package", "--processes", "1", LIMETASK_APPLICATION_FACTORY=factory)
     assert len(programs()) == 4
     for program, shown in programs():
-        source = program.replace("BROKER_URL", repr(settings.broker_url))
-        source = source.replace("limetask.events", f"{settings.namespace}.events")
-        ran = subprocess.run(
-            [sys.executable, "-c", source],
-            cwd=tmp_path,
-            env=environment_of(replace(settings, application_factory="")) | {"PYTHONPATH": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        ran = run_program(settings, program, tmp_path)
         assert (ran.stdout, ran.stderr) == (shown, "")
+    [line] = logged()
+    eventually(lambda: line in worker.log, what=line)
 
 
 def test_the_settings_page_lists_every_setting() -> None:
@@ -69,6 +89,6 @@ def test_the_settings_page_lists_every_setting() -> None:
 
 def test_every_link_leads_somewhere() -> None:
     """No page of the README and the docs links to a file that is not there."""
-    for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [README, ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -53,7 +53,7 @@ def test_json_logs_carry_the_task(settings: Settings, start_worker: StartWorker)
     ("arguments", "says"),
     [
         (("broken",), "RuntimeError: a mistake at import"),
-        (("empty",), "no task is declared in empty"),
+        (("empty",), "neither a task nor an event handler is declared in empty"),
         (("nowhere",), "there is no module 'nowhere' here"),
         (("shop/tasks.py",), "give the module's dotted name, 'shop.tasks'"),
     ],

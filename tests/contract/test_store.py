@@ -566,7 +566,7 @@ def test_many_may_upgrade_at_once(store_url: str) -> None:
         list(threads.map(upgrade, range(4)))
     assert reading.result() is None
     with engine_of(store_url) as engine:
-        assert set(inspect(engine).get_table_names()) == {"limetask_task_status", VERSION_TABLE}
+        assert set(inspect(engine).get_table_names()) == {*metadata.tables, VERSION_TABLE}
 
 
 def test_upgrades_take_turns(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,8 @@ class Ledger:
             time.sleep(0.05)
         if not remaining:
             self._wait_for_empty_queues(max(5.0, deadline - time.monotonic()))
+        while any(map(self._is_stuck, self._unknown_ids())) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def _is_told_and_recorded(self, sent: Sent) -> bool:
         if sent.task_id not in self.events.by_task and not self.events.was_deaf:

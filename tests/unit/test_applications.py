@@ -11,8 +11,7 @@ import pytest
 
 from limetask import Application, ConfigurationError
 from limetask_worker.applications import load_application_factory
-from limetask_worker.child import _load_factory
-from limetask_worker.loading import LoadingError
+from limetask_worker.loading import LoadingError, load_factory
 
 MakeModule = Callable[[str], str]
 _numbers = itertools.count(1)
@@ -101,4 +100,4 @@ def test_a_module_that_fails_keeps_the_worker_from_starting(make_module: MakeMod
     """Whatever the factory's module raises at its import, it is what another start would not mend."""
     module = make_module(content)
     with pytest.raises(LoadingError, match=f"{module}:make"):
-        _load_factory(f"{module}:make")
+        load_factory(f"{module}:make")

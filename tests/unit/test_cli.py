@@ -115,3 +115,35 @@ def test_setup_without_a_broker_is_an_error(options: list[str]) -> None:
     refused = CliRunner().invoke(limetask, ["setup", *options], env=unreachable)
     assert (refused.exit_code, refused.stdout) == (1, "")
     assert refused.stderr.startswith("Error: no RabbitMQ at 127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("command", "parts"),
+    [
+        (["handlers"], ["limetask handlers prune", "list", "prune", "@event_handler"]),
+        (["handlers", "list"], ["limetask handlers list", "--json"]),
+        (["handlers", "prune"], ["limetask handlers prune --older-than 2d", "--older-than", "--yes", "--json", "10m"]),
+    ],
+    ids=str,
+)
+def test_help_for_handlers_teaches(command: list[str], parts: list[str]) -> None:
+    """Each help has an example and every option; the group is listed among the commands."""
+    told = CliRunner().invoke(limetask, [*command, "--help"])
+    assert told.exit_code == 0
+    assert [part for part in parts if part not in told.output] == []
+    assert "handlers" in CliRunner().invoke(limetask, ["--help"]).output.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["a.b", "--older-than", "1h"], "give either NAMEs or --older-than"),
+        (["--older-than", "soon"], "'soon' is no time span such as 90s, 30m, 12h, 2d or 1w"),
+    ],
+    ids=str,
+)
+def test_handlers_are_chosen_in_one_way(options: list[str], message: str) -> None:
+    """Nothing is pruned by names and an age at once, or by an age that is none."""
+    refused = CliRunner().invoke(limetask, ["handlers", "prune", *options])
+    assert refused.exit_code == 2
+    assert message in refused.output

@@ -25,6 +25,7 @@ from limetask.message import (
     Completion,
     Decision,
     Envelope,
+    HandlerGone,
     Released,
     Started,
     TaskIdentity,
@@ -35,12 +36,14 @@ from limetask.message import (
 from limetask.records import (
     decode_alive,
     decode_completion,
+    decode_handler_gone,
     decode_released,
     decode_started,
     decode_verdict,
     decode_worker_lost,
     encode_alive,
     encode_completion,
+    encode_handler_gone,
     encode_released,
     encode_started,
     encode_verdict,
@@ -433,11 +436,18 @@ class TestBetweenWorkerAndRecorder:
         verdict = Verdict(TASK_ID, 3, Decision.STARTED_ELSEWHERE, 2, worker)
         assert decode_verdict(encode_verdict(verdict).body) == verdict
 
+    def test_a_handler_that_is_gone_arrives_as_it_was_sent(self) -> None:
+        """Whose queue was deleted when arrives equal, with the kind that the recorder knows."""
+        gone = HandlerGone("shop.events.notify", NOW)
+        envelope = encode_handler_gone(gone)
+        assert (decode_handler_gone(envelope.body), envelope.kind) == (gone, "handler-gone")
+
 
 DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "completion": (decode_completion, encode_completion(FAILURE).body),
     "started": (decode_started, encode_started([STARTED]).body),
     "worker-lost": (decode_worker_lost, encode_worker_lost(LOST).body),
+    "handler-gone": (decode_handler_gone, encode_handler_gone(HandlerGone("shop.events.notify", NOW)).body),
 }
 FIELDS = [
     (kind, field)
@@ -447,9 +457,10 @@ FIELDS = [
 TEXTS = [("completion", name) for name in ("id", "task_id", "task_name", "app", "worker")]
 TEXTS += [("started", name) for name in ("task_id", "task_name", "app", "worker")]
 TEXTS += [("worker-lost", name) for name in ("worker", "reason")]
+TEXTS += [("handler-gone", "name")]
 MOMENTS = [("completion", name) for name in ("sent_at", "started_at", "finished_at")]
 MOMENTS += [("started", name) for name in ("sent_at", "started_at")]
-MOMENTS += [("worker-lost", "lost_at")]
+MOMENTS += [("worker-lost", "lost_at"), ("handler-gone", "gone_at")]
 
 
 class TestHostileRecords:

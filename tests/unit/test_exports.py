@@ -8,6 +8,7 @@ import sys
 
 import lime_task
 import limetask
+from limetask import aio
 
 PUBLIC = [
     "Application",
@@ -93,6 +94,14 @@ def test_importing_limetask_is_light() -> None:
     loaded = modules_after("import limetask, lime_task")
     assert "limetask.client" in loaded
     assert not loaded & {"pika", "aio_pika", "sqlalchemy", "click", "rich", "alembic", "limetask_worker", "uvloop"}
+
+
+def test_the_names_of_the_asyncio_client_are_these() -> None:
+    """`limetask.aio.__all__` is exactly its public interface, and `limetask` does not import it."""
+    names = ["EventsMissed", "Subscription", "TaskCall", "close", "get_status", "publish_event", "send_task"]
+    assert aio.__all__ == [*names, "send_tasks", "subscribe", "wait"]
+    assert all(hasattr(aio, name) for name in aio.__all__)
+    assert "limetask.aio" not in modules_after("import limetask")
 
 
 def test_importing_limetask_reads_no_settings() -> None:

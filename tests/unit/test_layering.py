@@ -25,9 +25,11 @@ LAYERS = [
     ["codec", "results", "patterns"],
     ["records", "handlers"],
     ["events"],
-    ["amqp", "database", "store"],
-    ["listener", "dead_letters", "delays", "doctor"],
+    ["amqp", "database", "store", "reading", "ends"],
+    ["listener", "dead_letters", "delays", "handler_registry", "sending"],
+    ["doctor"],
     ["client"],
+    ["aio"],
     ["task"],
     ["cli"],
     ["__init__"],
@@ -35,6 +37,9 @@ LAYERS = [
 # Who alone may import a library: what it costs and how it fails is known in one place.
 ONLY_IMPORTERS = {
     "pika": {"limetask.amqp"},
+    "aio_pika": {"limetask.aio"},
+    "aiormq": {"limetask.aio"},
+    "pamqp": {"limetask.aio"},
     "msgpack": {"limetask.arguments"},
     "sqlalchemy": {
         "limetask.database",
@@ -102,7 +107,7 @@ def pairs(package: str) -> list[tuple[str, str]]:
 def test_the_sources_are_found() -> None:
     """This test reads all packages, and sees imports in functions but not those for the type checker."""
     assert {package_of(name) for name in modules()} == set(SOURCES)
-    assert "limetask.store" in imports_of("limetask.client")
+    assert "limetask.store" in imports_of("limetask.reading")
     source = """
         import a
         if TYPE_CHECKING:

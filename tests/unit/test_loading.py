@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from limetask_worker.loading import LoadingError, load_tasks
+from limetask.registry import declared_tasks
+from limetask_worker.loading import LoadingError, load
 
 TASK = """
     from limetask import task
@@ -43,9 +44,15 @@ def make_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ma
         del sys.modules[name]
 
 
+def loaded(packages: list[str]) -> set[str]:
+    """Import packages, and return the names of the tasks that are declared then."""
+    load(packages)
+    return set(declared_tasks())
+
+
 def refusal(*packages: str) -> str:
     with pytest.raises(LoadingError) as caught:
-        load_tasks(packages)
+        load(packages)
     return str(caught.value)
 
 
@@ -62,38 +69,38 @@ def test_all_submodules_are_imported(make_package: MakePackage) -> None:
         }
     )
     modules = ["", ".a", "._b", ".c", ".c.d.e"]
-    assert set(load_tasks([package])) == {f"{package}{module}.run" for module in modules}
+    assert loaded([package]) == {f"{package}{module}.run" for module in modules}
 
 
 def test_a_single_module_is_imported(make_package: MakePackage) -> None:
     """A module that is no package may be named as well, and its neighbours stay alone."""
     package = make_package({"__init__.py": "", "tasks.py": TASK, "broken.py": "1 / 0"})
-    assert set(load_tasks([f"{package}.tasks"])) == {f"{package}.tasks.run"}
+    assert loaded([f"{package}.tasks"]) == {f"{package}.tasks.run"}
 
 
 def test_several_packages_are_imported(make_package: MakePackage) -> None:
     """The tasks of all packages that are named are loaded."""
     packages = [make_package({"__init__.py": TASK}) for _ in range(2)]
-    assert set(load_tasks(packages)) == {f"{package}.run" for package in packages}
+    assert loaded(packages) == {f"{package}.run" for package in packages}
 
 
 def test_a_folder_without_init_is_imported(make_package: MakePackage) -> None:
     """A folder with modules and without `__init__.py` is a package too."""
     package = make_package({"tasks.py": TASK})
-    assert set(load_tasks([package])) == {f"{package}.tasks.run"}
+    assert loaded([package]) == {f"{package}.tasks.run"}
 
 
 def test_a_program_is_not_started(make_package: MakePackage) -> None:
     """The modules `__main__`, of the package and of those below, are not imported."""
     program = "raise AssertionError('started')"
     package = make_package({"__init__.py": TASK, "__main__.py": program, "a/__init__.py": "", "a/__main__.py": program})
-    assert set(load_tasks([package])) == {f"{package}.run"}
+    assert loaded([package]) == {f"{package}.run"}
 
 
 def test_a_package_without_tasks_is_refused(make_package: MakePackage) -> None:
     """A worker without tasks would do nothing: it is told how to declare one."""
     package = make_package({"__init__.py": "", "a.py": "value = 1"})
-    assert refusal(package) == f"no task is declared in {package}: declare one with @task"
+    assert refusal(package) == f"neither a task nor an event handler is declared in {package}: declare one with @task"
 
 
 @pytest.mark.parametrize("module", ["", ".a", ".a.b"])
@@ -188,4 +195,4 @@ def test_ctrl_c_during_an_import_is_not_held_up(make_package: MakePackage) -> No
     """Whoever stops a worker that is still importing stops it."""
     package = make_package({"__init__.py": "raise KeyboardInterrupt"})
     with pytest.raises(KeyboardInterrupt):
-        load_tasks([package])
+        load([package])

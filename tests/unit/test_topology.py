@@ -7,6 +7,9 @@ from typing import get_args
 
 import pytest
 
+from limetask.delays import routing_key
+from limetask.handlers import MAX_HANDLER_NAME_BYTES
+from limetask.patterns import EventPattern
 from limetask.settings import MAX_NAMESPACE_BYTES
 from limetask.topology import (
     DELAY_LEVELS,
@@ -18,6 +21,7 @@ from limetask.topology import (
     Topology,
     delay_topology,
     delayed_binding,
+    handler_topology,
     topology,
 )
 
@@ -174,6 +178,59 @@ def test_names_fit_into_the_protocol() -> None:
     declared = topology(longest)
     names = [exchange.name for exchange in declared.exchanges] + [queue.name for queue in declared.queues]
     assert max(map(len, [*names, longest.reply_key("f" * 32)])) <= 255
+
+
+HANDLER = handler_topology(NAMES, "pkg.notify", {"shop.#", "core.task.#.failure.v1"})
+
+
+def test_a_handler_has_a_queue_with_its_bindings() -> None:
+    """A shared handler's queue is bound to the events that it wants, in one order, and to what is delayed for it."""
+    name = "shop.eu.handlers.pkg.notify"
+    assert NAMES.handler_queue("pkg.notify") == name
+    assert [queue.name for queue in HANDLER.queues] == [name]
+    assert HANDLER.bindings == (
+        Binding(name, "shop.eu.events", "core.task.#.failure.v1"),
+        Binding(name, "shop.eu.events", "shop.#"),
+        Binding(name, "shop.eu.delayed", "#.shop.eu.handlers.pkg.notify"),
+    )
+    assert (HANDLER.exchanges, HANDLER.exchange_bindings) == ((), ())
+
+
+def test_a_handlers_queue_is_replicated_and_bounded() -> None:
+    """A handler that nobody runs any more holds up nobody: its oldest events go to the dead letters."""
+    assert HANDLER.queues[0].arguments == {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": 100,
+        "x-overflow": "drop-head",
+        "x-max-length-bytes": 1024**3,
+        "x-dead-letter-exchange": "shop.eu.dead",
+    }
+
+
+def test_a_handler_is_declared_alike_by_everybody() -> None:
+    """Whatever order the patterns come in, two workers declare equal things."""
+    keys = ["c.#", "a.b", "b.*"]
+    assert handler_topology(NAMES, "pkg.notify", keys) == handler_topology(NAMES, "pkg.notify", reversed(keys))
+
+
+def test_only_its_own_delayed_events_come_to_a_handler() -> None:
+    """What is delayed for one queue fits the binding of no other: not of tasks, nor of a handler with a longer name."""
+    handlers = ["pkg.notify", "notify.pkg", "my.pkg.notify", "pkg.notify.more", "tasks.default", "pkg.tasks.default"]
+    declared = [topology(NAMES), *(handler_topology(NAMES, name, []) for name in handlers)]
+    bindings = [binding for one in declared for binding in one.bindings if binding.exchange == NAMES.delayed_exchange]
+    assert len(bindings) == len(QOS_CATEGORIES) + len(handlers)
+    for name in handlers:
+        key = routing_key(5, NAMES.handler_queue(name))
+        fitting = [binding.queue for binding in bindings if EventPattern(binding.routing_key).fits(key, None)]
+        assert fitting == [NAMES.handler_queue(name)]
+
+
+def test_the_longest_handler_fits_into_the_protocol() -> None:
+    """The longest namespace and handler name still leave room for a binding and for the key of a delayed event."""
+    longest = Names("x" * MAX_NAMESPACE_BYTES)
+    declared = handler_topology(longest, "y." + "z" * (MAX_HANDLER_NAME_BYTES - 2), [])
+    assert max(len(binding.routing_key) for binding in declared.bindings) <= 255
+    assert len(routing_key(2**DELAY_LEVELS - 1, declared.queues[0].name)) <= 255
 
 
 @pytest.mark.parametrize("token", ["0123456789abcdef", "a", "ABC123"])

@@ -1,9 +1,12 @@
-"""Makes the application that a task runs for, with the platform's own factory."""
+"""Makes the application that a task or an event handler runs for, with the platform's own factory."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from limetask.application import Application
@@ -33,3 +36,44 @@ def load_application_factory(path: str) -> ApplicationFactory:
     if not callable(factory):
         raise ConfigurationError(f"LIMETASK_APPLICATION_FACTORY: {module_name} has no callable {attribute!r}")
     return factory  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def opened(make_application: ApplicationFactory, identifier: str) -> Iterator[Any]:
+    """Give a fresh application, closed afterwards if it is a context manager.
+
+    Raises ConfigurationError if the factory makes asynchronous ones, and whatever the factory raises.
+    """
+    application = make_application(identifier)
+    _refuse_asynchronous(application)
+    if hasattr(application, "__enter__"):
+        with application as entered:
+            yield entered
+    else:
+        yield application
+
+
+@contextlib.asynccontextmanager
+async def opened_async(make_application: ApplicationFactory, identifier: str) -> AsyncIterator[Any]:
+    """Give a fresh application to a coroutine; the factory and its context managers may be asynchronous too."""
+    application = await asyncio.to_thread(make_application, identifier)
+    if inspect.isawaitable(application):
+        application = await application
+    if hasattr(application, "__aenter__"):
+        async with application as entered:
+            yield entered
+    elif hasattr(application, "__enter__"):
+        with application as entered:
+            yield entered
+    else:
+        yield application
+
+
+def _refuse_asynchronous(application: Any) -> None:
+    is_asynchronous = hasattr(application, "__aenter__") and not hasattr(application, "__enter__")
+    if is_asynchronous or inspect.iscoroutine(application):
+        if inspect.iscoroutine(application):
+            application.close()
+        raise ConfigurationError(
+            "the application factory is asynchronous, and only what is `async def` can use what it makes"
+        )

@@ -34,11 +34,13 @@ def banner_facts(settings: Settings, plan: Plan, facts: Mapping[str, Any]) -> di
     }
     if plan.recorder:
         said["store"] = hidden_password(settings.resolved_store_url)
-    if plan.task_processes:
+    if plan.task_processes and facts.get("tasks"):
         said["queues"] = ", ".join(plan.options.queues)
         said["processes"] = f"{plan.task_processes} with {plan.options.slots} slots each"
         said["applications"] = settings.application_factory or "limetask.Application"
-        said["tasks"] = facts.get("tasks", [])
+        said["tasks"] = facts["tasks"]
+    if facts.get("handlers"):
+        said["handlers"] = facts["handlers"]
     return said
 
 

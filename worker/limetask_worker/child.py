@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from traceback import format_exc
 
 from limetask.amqp import Connection
-from limetask.errors import BrokerError, ConfigurationError
-from limetask.registry import TaskDeclaration
+from limetask.errors import BrokerError
+from limetask.registry import TaskDeclaration, declared_tasks
 from limetask.settings import current_settings
 from limetask.signing import Signer
 from limetask.topology import Names
-from limetask_worker.applications import ApplicationFactory, load_application_factory
 from limetask_worker.claims import Claims
 from limetask_worker.consumer import Consumer
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
 from limetask_worker.limits import Limits
-from limetask_worker.loading import LoadingError, load_tasks
-from limetask_worker.process import marks_of_this_process, run_child, unless_stopped
+from limetask_worker.loading import load, load_factory
+from limetask_worker.process import marks_of_this_process, needless, run_child, unless_stopped
 from limetask_worker.settle import Settler
 from limetask_worker.solo import SoloRunner
 
@@ -35,11 +33,14 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     Raises LoadingError, ConfigurationError or BrokerRefusedError for what another start would not mend.
     """
     settings = current_settings()
-    tasks = load_tasks(options.packages)
+    load(options.packages)
+    tasks = declared_tasks()
+    if not tasks:
+        return needless(options, control, "task", "@task")
     _warn_of_packages_without_tasks(options.packages, tasks.values())
     limits = Limits(settings.consumer_timeout, options.max_tasks, options.max_memory_bytes)
     limits.check(tasks.values())
-    make_application = _load_factory(settings.application_factory)
+    make_application = load_factory(settings.application_factory)
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
     names = Names(settings.namespace)
@@ -84,15 +85,6 @@ def _warn_of_packages_without_tasks(packages: Iterable[str], tasks: Iterable[Tas
     for package in packages:
         if not any(f"{module}.".startswith(f"{package}.") for module in modules):
             logger.warning("%s declares no task", package)
-
-
-def _load_factory(path: str) -> ApplicationFactory:
-    try:
-        return load_application_factory(path)
-    except ConfigurationError:
-        raise
-    except (Exception, SystemExit) as exc:
-        raise LoadingError(f"cannot import LIMETASK_APPLICATION_FACTORY ({path}):\n\n{format_exc().rstrip()}") from exc
 
 
 async def _connect(publishing: Connection, consuming: Connection) -> None:

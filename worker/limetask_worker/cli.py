@@ -23,7 +23,7 @@ from limetask_worker.supervisor import Plan, Supervisor
 
 logger = logging.getLogger(__name__)
 
-_ROLES = ("tasks", "recorder")
+_ROLES = ("tasks", "recorder", "events")
 
 
 class _WordList(click.ParamType[tuple[str, ...]]):
@@ -74,7 +74,7 @@ class _WordList(click.ParamType[tuple[str, ...]]):
     "--roles",
     type=_WordList(_ROLES),
     default=",".join(_ROLES),
-    help="What to do: run tasks, record their statuses in the store.  [default: all]",
+    help="What to do: run tasks, record their statuses in the store, run event handlers.  [default: all]",
 )
 @click.option(
     "--grace",
@@ -108,7 +108,7 @@ def main(
     log_format: LogFormat,
     log_level: str,
 ) -> None:
-    """Run the tasks that PACKAGE_OR_MODULE... declare, with all their submodules.
+    """Run the tasks and event handlers that PACKAGE_OR_MODULE... declare, with all their submodules.
 
     \b
     Example:
@@ -120,7 +120,8 @@ def main(
     Stop it with Ctrl-C or SIGTERM: it takes no more tasks, lets the running ones end within the grace time and
     exits with 0. A second signal stops it at once.
     """
-    if "tasks" in roles and not packages:
+    runs = {"tasks", "events"} & set(roles)
+    if runs and not packages:
         raise click.UsageError(
             "which package holds your tasks? Try: limetask-worker my_package (or --roles recorder to run none)"
         )
@@ -134,8 +135,9 @@ def main(
         max_memory_bytes=max_memory_per_child and max_memory_per_child * 1024 * 1024,
         log_format=log_format,
         log_level=log_level.lower(),
+        must_be_needed=len(runs) == 1,
     )
-    plan = Plan(processes if "tasks" in roles else 0, "recorder" in roles, options)
+    plan = Plan(processes if "tasks" in roles else 0, "recorder" in roles, options, "events" in roles)
     configure_logging(log_format, log_level, "supervisor")
     try:
         settings = current_settings()

@@ -22,7 +22,8 @@ _LINE_BYTES = 16 * 1024 * 1024
 class ChildOptions:
     """All that a child process is told at its start; settings it reads from the environment itself.
 
-    `worker` names the process and is never used twice. `slots` is how many tasks run at a time, `grace` how many
+    `worker` names the process and is never used twice. With `must_be_needed` it is an error if `packages` have nothing
+    for it. `slots` is how many tasks run at a time, `grace` how many
     seconds they get to end when the process is stopped. After `max_tasks`, or with more than `max_memory_bytes`, it
     makes room for another.
     """
@@ -36,6 +37,7 @@ class ChildOptions:
     max_memory_bytes: int | None = None
     log_format: LogFormat = "text"
     log_level: str = "info"
+    must_be_needed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ class Failed:
     """A child cannot start, and starting it again would not help."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Needless:
+    """A child has nothing to do, and ends; another would have nothing to do either."""
 
 
 class Control:
@@ -85,14 +92,19 @@ class Control:
     def send_ready(self, facts: Mapping[str, Any]) -> None:
         self.send({"ready": facts})
 
+    def send_needless(self) -> None:
+        self.send({"needless": True})
+
     def send_failed(self, reason: str) -> None:
         self.send({"failed": valid_text(reason)})
 
-    async def receive_report(self) -> Ready | Failed | None:
+    async def receive_report(self) -> Ready | Needless | Failed | None:
         """Return what the child tells next, None when it has ended."""
         fields = await self.receive()
         if fields is None:
             return None
+        if "needless" in fields:
+            return Needless()
         return Failed(fields["failed"]) if "failed" in fields else Ready(fields["ready"])
 
     def send_stop(self) -> None:

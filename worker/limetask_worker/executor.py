@@ -9,24 +9,22 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
-import inspect
 import logging
-import threading
 import traceback
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
 
 import orjson
 
 from limetask.codec import valid_text
 from limetask.context import current_task_id
-from limetask.errors import ConfigurationError, ResultError, SoftTimeLimitExceeded, TaskFailure, UnknownApplicationError
+from limetask.errors import ResultError, SoftTimeLimitExceeded, TaskFailure, UnknownApplicationError
 from limetask.results import encode_result
 from limetask.status import ErrorInfo, Status
-from limetask_worker import soft_limit
-from limetask_worker.applications import ApplicationFactory
+from limetask_worker import applications, soft_limit
+from limetask_worker.applications import ApplicationFactory, opened, opened_async
+from limetask_worker.loop_thread import LoopThread
 from limetask_worker.soft_limit import soft_limit_in_thread, with_soft_limit
 from limetask_worker.work import Outcome, Work
 
@@ -35,7 +33,14 @@ logger = logging.getLogger(__name__)
 _MAX_MESSAGE_CHARACTERS = 10_000
 _MAX_TRACEBACK_CHARACTERS = 50_000
 
-_FRAMES_ABOVE = (__file__, soft_limit.__file__, contextlib.__file__, *asyncio.__path__, *concurrent.futures.__path__)
+_FRAMES_ABOVE = (
+    __file__,
+    applications.__file__,
+    soft_limit.__file__,
+    contextlib.__file__,
+    *asyncio.__path__,
+    *concurrent.futures.__path__,
+)
 
 current_work: contextvars.ContextVar[Work | None] = contextvars.ContextVar("current_work", default=None)
 """The task whose body is running in this thread or coroutine."""
@@ -51,13 +56,13 @@ class Executor:
         self._threads = concurrent.futures.ThreadPoolExecutor(slots, thread_name_prefix="task")
         self._make_application = make_application
         self._max_result_bytes = max_result_bytes
-        self._coroutines: _LoopThread | None = None
+        self._coroutines: LoopThread | None = None
 
     def run(self, work: Work) -> asyncio.Future[Outcome]:
         """Begin the body now; the future's outcome never is an exception of the body, and it is never cancelled."""
         if work.declaration.is_async:
             if self._coroutines is None:
-                self._coroutines = _LoopThread()
+                self._coroutines = LoopThread("coroutine-tasks")
             return asyncio.wrap_future(self._coroutines.submit(self._run_coroutine(work)))
         return asyncio.get_running_loop().run_in_executor(self._threads, self._run_function, work)
 
@@ -82,10 +87,7 @@ class Executor:
     def _call_function(self, work: Work) -> bytes:
         with contextlib.ExitStack() as stack:
             with _unknown_is_refused():
-                application = self._make_application(work.message.identity.app)
-                _refuse_asynchronous(application)
-                if hasattr(application, "__enter__"):
-                    application = stack.enter_context(application)
+                application = stack.enter_context(opened(self._make_application, work.message.identity.app))
             with soft_limit_in_thread(work.declaration.soft_time_limit):
                 result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
             return encode_result(result, self._max_result_bytes)
@@ -102,13 +104,8 @@ class Executor:
     async def _call_coroutine(self, work: Work) -> bytes:
         async with contextlib.AsyncExitStack() as stack:
             with _unknown_is_refused():
-                application = await asyncio.to_thread(self._make_application, work.message.identity.app)
-                if inspect.isawaitable(application):
-                    application = await application
-                if hasattr(application, "__aenter__"):
-                    application = await stack.enter_async_context(application)
-                elif hasattr(application, "__enter__"):
-                    application = stack.enter_context(application)
+                opening = opened_async(self._make_application, work.message.identity.app)
+                application = await stack.enter_async_context(opening)
             body = work.declaration.function(application, *work.message.args, **work.message.kwargs)
             result = await with_soft_limit(work.declaration.soft_time_limit, body)
             return encode_result(result, self._max_result_bytes)
@@ -126,47 +123,11 @@ def _unknown_is_refused() -> Iterator[None]:
     try:
         yield
     except UnknownApplicationError as exc:
-        raise _RefusedError(f"unknown application: {_message_of(exc)}") from exc
-
-
-def _refuse_asynchronous(application: Any) -> None:
-    is_asynchronous = hasattr(application, "__aenter__") and not hasattr(application, "__enter__")
-    if is_asynchronous or inspect.iscoroutine(application):
-        if inspect.iscoroutine(application):
-            application.close()
-        raise ConfigurationError(
-            "the application factory is asynchronous, and only tasks that are `async def` can use what it makes"
-        )
-
-
-class _LoopThread:
-    """A thread with an asyncio loop for the bodies that are coroutines."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._stopping = False
-        threading.Thread(target=self._run, name="coroutine-tasks", daemon=True).start()
-
-    def submit(self, coroutine: Coroutine[Any, Any, Outcome]) -> concurrent.futures.Future[Outcome]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-
-    def stop(self) -> None:
-        if not self._stopping:
-            self._stopping = True
-            self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        while not self._stopping:
-            try:
-                self._loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as exc:  # of a callback, or of a task beside the body
-                logger.warning("a coroutine tried to end the process (%s), which goes on", type(exc).__name__)
-        self._loop.close()
+        raise _RefusedError(f"unknown application: {message_of_error(exc)}") from exc
 
 
 def _outcome_of(exc: BaseException) -> Outcome:
-    message = _message_of(exc)
+    message = message_of_error(exc)
     now = datetime.now(UTC)
     match exc:
         case TaskFailure():
@@ -175,16 +136,18 @@ def _outcome_of(exc: BaseException) -> Outcome:
             return Outcome(Status.FAILURE, None, ErrorInfo("UnknownApplicationError", message), now, refusal=message)
         case ResultError():
             return Outcome(Status.FAILURE, None, ErrorInfo("ResultError", message), now)
-    return Outcome(Status.FAILURE, None, ErrorInfo(_type_of(exc), message, _traceback_of(exc)), now)
+    return Outcome(Status.FAILURE, None, ErrorInfo(type_of_error(exc), message, _traceback_of(exc)), now)
 
 
-def _type_of(exc: BaseException) -> str:
+def type_of_error(exc: BaseException) -> str:
+    """Return the name of an exception's type, with its module unless everybody knows it."""
     kind = type(exc)
     is_well_known = kind.__module__ in ("builtins", SoftTimeLimitExceeded.__module__)
     return kind.__qualname__ if is_well_known else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _message_of(exc: BaseException) -> str:
+def message_of_error(exc: BaseException) -> str:
+    """Return an exception's message, shortened, whatever its `__str__` does."""
     try:
         message = str(exc)
     except BaseException as broken:  # noqa: BLE001 - user code again: an exception's own __str__

@@ -1,31 +1,48 @@
-"""Imports the packages that hold the tasks, wholly or not at all."""
+"""Imports the packages that hold tasks and event handlers, wholly or not at all."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from limetask.registry import TaskDeclaration, declared_tasks
+from limetask.errors import ConfigurationError
+from limetask.handlers import declared_handlers
+from limetask.registry import declared_tasks
+from limetask_worker.applications import ApplicationFactory, load_application_factory
 
 
 class LoadingError(Exception):
     """A package could not be imported, or declares no task; the message is for the person who started the worker."""
 
 
-def load_tasks(packages: Sequence[str]) -> Mapping[str, TaskDeclaration]:
-    """Import `packages` with all their submodules and return the tasks that are declared then.
+def load(packages: Sequence[str]) -> None:
+    """Import `packages` with all their submodules.
 
-    Raises LoadingError, with the traceback, at the first module that cannot be imported.
+    Raises LoadingError, with the traceback, at the first module that cannot be imported, and if nothing is declared.
     """
     for package in packages:
         _import_with_submodules(package)
-    tasks = declared_tasks()
-    if not tasks:
-        raise LoadingError(f"no task is declared in {', '.join(packages)}: declare one with @task")
-    return tasks
+    if not declared_tasks() and not declared_handlers():
+        raise LoadingError(
+            f"neither a task nor an event handler is declared in {', '.join(packages)}: declare one with @task"
+        )
+
+
+def load_factory(path: str) -> ApplicationFactory:
+    """Return the application factory that a setting names.
+
+    Raises ConfigurationError if there is none, and LoadingError, with the traceback, if it cannot be imported.
+    """
+    try:
+        return load_application_factory(path)
+    except ConfigurationError:
+        raise
+    except (Exception, SystemExit) as exc:
+        text = traceback.format_exc().rstrip()
+        raise LoadingError(f"cannot import LIMETASK_APPLICATION_FACTORY ({path}):\n\n{text}") from exc
 
 
 def _import_with_submodules(package: str) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from limetask.errors import StoreError
-from limetask.message import Claim, Completion, Released, Started, Verdict
+from limetask.message import Claim, Completion, HandlerBindings, HandlerGone, Released, Started, Verdict
 from limetask_worker.schema import upgrade
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 
@@ -56,6 +56,17 @@ class PatientStore:
 
     async def prune(self, before: datetime, limit: int) -> int:
         return await self._write(lambda writer: writer.prune(before, limit))
+
+    async def merge_handlers(
+        self, handlers: Sequence[HandlerBindings], heard_at: datetime
+    ) -> dict[str, frozenset[str]]:
+        return await self._write(lambda writer: writer.merge_handlers(handlers, heard_at))
+
+    async def forget_bindings(self, name: str, bindings: Sequence[str]) -> None:
+        await self._write(lambda writer: writer.forget_bindings(name, bindings))
+
+    async def delete_handler(self, gone: HandlerGone) -> None:
+        await self._write(lambda writer: writer.delete_handler(gone))
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)

@@ -91,6 +91,14 @@ async def _stop_when_asked(control: Control, stop: asyncio.Event) -> None:
     stop.set()
 
 
+def needless(options: ChildOptions, control: Control, kind: str, decorator: str) -> bool:
+    """Say that there is nothing to do here; raises LoadingError if there had to be."""
+    if options.must_be_needed:
+        raise LoadingError(f"no {kind} is declared in {', '.join(options.packages)}: declare one with {decorator}")
+    control.send_needless()
+    return True
+
+
 async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
     """Await `work` and return True; return False, with `work` cancelled, if `stop` is set before."""
     working = asyncio.ensure_future(work)

@@ -23,6 +23,8 @@ from limetask.records import (
     decode_alive,
     decode_claim,
     decode_completion,
+    decode_handler_gone,
+    decode_handlers,
     decode_released,
     decode_started,
     decode_worker_lost,
@@ -30,6 +32,7 @@ from limetask.records import (
 from limetask.settings import Settings, current_settings
 from limetask.topology import Names, Topology, results_bindings
 from limetask_worker.control import ChildOptions, Control
+from limetask_worker.handler_queues import HandlerQueues
 from limetask_worker.losses import Losses
 from limetask_worker.patient_store import PatientStore
 from limetask_worker.process import run_child, unless_stopped
@@ -67,6 +70,7 @@ class Recorder:
         self._store = PatientStore(settings.resolved_store_url)
         self._losses = Losses(self._store, publishing, self._names, settings.worker_timeout)
         self._verdicts = Verdicts(self._store, publishing, self._names, self._losses, settings.max_deliveries)
+        self._handlers = HandlerQueues(self._store, publishing, self._names)
 
     async def open(self) -> None:
         """Bring the store's schema up to date. Raises ConfigurationError for a store that cannot be used."""
@@ -140,6 +144,10 @@ class Recorder:
                     await self._each(group, decode_alive, self._losses.note_life)
                 case "worker-lost":
                     await self._each(group, decode_worker_lost, self._note_death)
+                case "handlers":
+                    await self._each(group, decode_handlers, self._handlers.note)
+                case "handler-gone":
+                    await self._each(group, decode_handler_gone, self._handlers.note_gone)
                 case _:
                     for delivery in group:
                         await self._set_aside(delivery, f"a record of unknown kind {delivery.envelope.kind!r}")
@@ -186,6 +194,7 @@ class Recorder:
                 self._losses.listen_anew()
             elif not self._pending:  # else signs of life may be on their way
                 await self._losses.look_for_silent_hosts()
+            await self._handlers.tend()
 
     async def _bind_anew(self) -> None:
         # Nobody is told when a binding is taken away.

@@ -59,11 +59,12 @@ class Settler:
     def started(self, batch: Sequence[Work], proceed: Callable[[Work], None], doubt: Callable[[Work], None]) -> None:
         """Record that these tasks start: one message for all. When it is confirmed, they `proceed`.
 
-        `doubt` gets those whose connection was lost meanwhile, or whose record took long: they may be elsewhere too.
+        `doubt` gets those whose record was not confirmed or took long, or whose connection was lost meanwhile: they
+        may be elsewhere too, and the record may have been lost.
         """
         envelope = encode_started([self.start_record(work) for work in batch])
         confirmed = self._publishing.publish("", self._names.results_queue, envelope)
-        confirmed.add_done_callback(partial(self._on_start_recorded, envelope, batch, proceed, doubt))
+        confirmed.add_done_callback(partial(self._on_start_recorded, batch, proceed, doubt))
         self._track(confirmed)
 
     def start_record(self, work: Work) -> Started:
@@ -161,16 +162,12 @@ class Settler:
 
     def _on_start_recorded(
         self,
-        envelope: Envelope,
         batch: Sequence[Work],
         proceed: Callable[[Work], None],
         doubt: Callable[[Work], None],
         confirmed: asyncio.Future[None],
     ) -> None:
         is_recorded = confirmed.exception() is None
-        if not is_recorded:
-            logger.warning("a record is kept until the broker takes it: %s", confirmed.exception())
-            self._start(self._publishing.publish_until_confirmed("", self._names.results_queue, envelope))
         for work in batch:
             is_in_time = work.declaration.acks_late or work.age < SURE_SECONDS
             if is_recorded and is_in_time and self._consuming.holds(work.delivery):

@@ -21,10 +21,9 @@ from limetask.message import Envelope, TaskIdentity
 from limetask.registry import find_task
 from limetask.settings import current_settings
 from limetask.status import ErrorInfo, Status
-from limetask_worker.applications import load_application_factory
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
-from limetask_worker.loading import load_tasks
+from limetask_worker.loading import load, load_factory
 from limetask_worker.logs import configure_logging
 from limetask_worker.process import control_socket_of_this_process, reason_of_death, start_process
 from limetask_worker.work import Outcome, Work
@@ -105,9 +104,9 @@ async def _main(control_socket: socket.socket) -> None:
         return
     configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    load_tasks(options.packages)
+    load(options.packages)
     settings = current_settings()
-    executor = Executor(1, load_application_factory(settings.application_factory), settings.max_result_bytes)
+    executor = Executor(1, load_factory(settings.application_factory), settings.max_result_bytes)
     outcome = await executor.run(_decode_work(request))
     control.send(_encode_outcome(outcome))
     await control.flush()

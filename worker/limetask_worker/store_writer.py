@@ -1,7 +1,7 @@
 """The status store's writing side: only the recorder uses it.
 
-A row only moves forward, in (attempt, rank). So records may arrive twice or in any order, in batches cut anywhere,
-and the row is the same in the end.
+A task's row only moves forward, in (attempt, rank). So records may arrive twice or in any order, in batches cut
+anywhere, and the row is the same in the end.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
 import orjson
 from sqlalchemy import (
     URL,
     ColumnElement,
+    Connection,
     Row,
     RowMapping,
     and_,
@@ -37,9 +38,9 @@ from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from limetask import ids
 from limetask.database import open_engine, parse_store_url, store_errors
 from limetask.errors import StoreError
-from limetask.message import Claim, Completion, Decision, Released, Started, Verdict
+from limetask.message import Claim, Completion, Decision, HandlerBindings, HandlerGone, Released, Started, Verdict
 from limetask.status import Rank, Status
-from limetask.store import is_started, task_status
+from limetask.store import event_handler, is_started, task_status
 
 WRITE_SECONDS = 30
 """Time for PostgreSQL to run one statement, or for SQLite to get its lock."""
@@ -67,6 +68,7 @@ class StoreWriter:
         self._engine = open_engine(self._url, answer_seconds=WRITE_SECONDS, sqlite_pragmas=("synchronous = FULL",))
         self._upsert = _upsert(self._url.get_backend_name(), _moves_forward)
         self._overwrite = _upsert(self._url.get_backend_name(), None)
+        self._note_handler = _upsert_handler(self._url.get_backend_name())
 
     def merge(self, records: Sequence[Started | Completion]) -> None:
         """Bring the rows of these tasks forward, in one transaction: all of them or none.
@@ -114,6 +116,32 @@ class StoreWriter:
         with store_errors(self._url), self._engine.connect() as connection:
             return list(connection.execute(_WORKERS_RUNNING).scalars())
 
+    def merge_handlers(self, handlers: Iterable[HandlerBindings], heard_at: datetime) -> dict[str, frozenset[str]]:
+        """Add to what is known of these handlers, heard of at `heard_at`. In one transaction.
+
+        Returns for each all its recorded bindings: what it has declared now, and what it had declared before. Raises
+        RecordRejectedError if the database refuses one of them.
+        """
+        recorded = {}
+        with _write_errors(self._url), self._engine.begin() as connection:
+            for handler in sorted(handlers, key=attrgetter("name")):
+                connection.execute(self._note_handler, _handler_row(handler, heard_at))
+                recorded[handler.name] = _bindings_of(connection, handler.name).union(handler.bindings)
+                connection.execute(_SET_BINDINGS, _bindings_row(handler.name, recorded[handler.name]))
+        return recorded
+
+    def forget_bindings(self, name: str, bindings: Iterable[str]) -> None:
+        """Record that a handler's queue is not bound by these any more. In one transaction."""
+        with store_errors(self._url), self._engine.begin() as connection:
+            if connection.execute(_LOCK_HANDLER, {"of_name": name}).rowcount:
+                kept = _bindings_of(connection, name).difference(bindings)
+                connection.execute(_SET_BINDINGS, _bindings_row(name, kept))
+
+    def delete_handler(self, gone: HandlerGone) -> None:
+        """Forget a handler whose queue was deleted, unless a worker has declared it since."""
+        with store_errors(self._url), self._engine.begin() as connection:
+            connection.execute(_DELETE_HANDLER, asdict(gone))
+
     def prune(self, before: datetime, limit: int = 1000) -> int:
         """Delete the oldest tasks that ended before `before`, `limit` at most, and return how many there were."""
         bounds = {"oldest_id": ids.oldest_id(before), "before": before, "limit": limit}
@@ -160,6 +188,15 @@ _PRUNE = delete(task_status).where(
 )
 
 
+# Another recorder may be about to stop: what is read, changed and written is locked by a write before.
+_is_handler = event_handler.c.name == bindparam("of_name")
+_LOCK_HANDLER = update(event_handler).where(_is_handler).values(bindings=event_handler.c.bindings)
+_BINDINGS = select(event_handler.c.bindings).where(_is_handler)
+_SET_BINDINGS = update(event_handler).where(_is_handler).values(bindings=bindparam("kept"))
+_DELETE_HANDLER = delete(event_handler).where(
+    event_handler.c.name == bindparam("name"), event_handler.c.declared_at <= bindparam("gone_at")
+)
+
 _STORED = select(_columns.attempt, _columns.rank, _columns.worker, _columns.started_at, _columns.begun).where(
     _columns.task_id == bindparam("task_id")
 )
@@ -182,6 +219,29 @@ def _upsert(backend: str, condition: Callable[[Any, Any], ColumnElement[bool]] |
     return statement.on_conflict_do_update(
         index_elements=[old.task_id], set_=values, where=None if condition is None else condition(new, old)
     )
+
+
+def _upsert_handler(backend: str) -> Insert:
+    """Return what makes a handler's row without bindings, or only brings its times forward."""
+    insert = postgresql.insert if backend == "postgresql" else sqlite.insert
+    statement = insert(event_handler)
+    old, new = event_handler.c, statement.excluded
+    newest = case((new.declared_at > old.declared_at, new.declared_at), else_=old.declared_at)
+    return statement.on_conflict_do_update(
+        index_elements=[old.name], set_={"declared_at": newest, "heard_at": new.heard_at}
+    )
+
+
+def _handler_row(handler: HandlerBindings, heard_at: datetime) -> _Values:
+    return {"name": handler.name, "bindings": "[]", "declared_at": handler.declared_at, "heard_at": heard_at}
+
+
+def _bindings_of(connection: Connection, name: str) -> frozenset[str]:
+    return frozenset(orjson.loads(connection.execute(_BINDINGS, {"of_name": name}).scalar_one()))
+
+
+def _bindings_row(name: str, bindings: Iterable[str]) -> _Values:
+    return {"of_name": name, "kept": orjson.dumps(sorted(bindings)).decode()}
 
 
 def _decide(claim: Claim, stored: RowMapping | None, max_begun: int, *, take_over: bool) -> tuple[Decision, int]:

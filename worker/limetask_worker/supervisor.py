@@ -24,7 +24,7 @@ from limetask.message import Alive, Begun, WorkerLost
 from limetask.records import encode_alive, encode_worker_lost
 from limetask.settings import Settings
 from limetask.topology import Names
-from limetask_worker.control import ChildOptions, Control, Failed, Ready
+from limetask_worker.control import ChildOptions, Control, Failed, Needless, Ready
 from limetask_worker.marks import Held, Marks, open_memory
 from limetask_worker.process import CUT_OFF, STOPPED_TOO_SOON, reason_of_death, start_process
 
@@ -49,7 +49,11 @@ class Role(enum.StrEnum):
     """What a child process does; the value is the module that it runs."""
 
     TASKS = "limetask_worker.child"
+    EVENTS = "limetask_worker.event_runner"
     RECORDER = "limetask_worker.recorder"
+
+
+_LABELS = {Role.TASKS: "task process", Role.EVENTS: "event process", Role.RECORDER: "recorder"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +63,11 @@ class Plan:
     task_processes: int
     recorder: bool
     options: ChildOptions
+    events: bool = False
 
     @property
     def roles(self) -> list[Role]:
-        return [Role.RECORDER] * self.recorder + [Role.TASKS] * self.task_processes
+        return [Role.RECORDER] * self.recorder + [Role.EVENTS] * self.events + [Role.TASKS] * self.task_processes
 
 
 class Supervisor:
@@ -83,6 +88,7 @@ class Supervisor:
         self._failure: str | None = None
         self._cut_off = False
         self._announced = False
+        self._wanted = len(plan.roles)
         self._facts: dict[str, Any] = {}
 
     async def run(self) -> int:
@@ -94,7 +100,7 @@ class Supervisor:
             asyncio.ensure_future(self._watch_time_limits()),
         ]
         await self._stopping.wait()
-        await self._stop_children(Role.TASKS)
+        await asyncio.gather(self._stop_children(Role.TASKS), self._stop_children(Role.EVENTS))
         for watch in watching:
             watch.cancel()
         await self._stop_children(Role.RECORDER)
@@ -148,7 +154,10 @@ class Supervisor:
     def _note_ready(self, child: _Child, report: Ready) -> None:
         child.is_ready = True
         self._facts.update(report.facts)
-        everyone = len(self._children) == len(self._plan.roles) and all(one.is_ready for one in self._children)
+        self._announce_if_complete()
+
+    def _announce_if_complete(self) -> None:
+        everyone = len(self._children) == self._wanted and all(one.is_ready for one in self._children)
         if everyone and not self._announced:
             self._announced = True
             self._on_ready(self._facts)
@@ -156,10 +165,12 @@ class Supervisor:
     async def _keep(self, role: Role) -> None:
         """Run children of one role, one after the other."""
         failures = 0
-        while not self._stopping.is_set():
+        is_needed = True
+        while is_needed and not self._stopping.is_set():
             started = asyncio.get_running_loop().time()
             child = await self._start(role)
             died = await self._watch(child)
+            is_needed = child.is_needed
             if died:
                 stable = asyncio.get_running_loop().time() - started > _STABLE_SECONDS
                 failures = 1 if stable else failures + 1
@@ -177,12 +188,18 @@ class Supervisor:
     async def _watch(self, child: _Child) -> bool:
         """Follow a child to its end; return True if it died of itself."""
         while (report := await child.control.receive_report()) is not None:
-            if isinstance(report, Failed):
-                self._fail(report.reason)
-            else:
-                self._note_ready(child, report)
+            match report:
+                case Failed():
+                    self._fail(report.reason)
+                case Needless():
+                    child.is_needed = False
+                case Ready():
+                    self._note_ready(child, report)
         exit_code = await child.ended()
         self._children.discard(child)
+        if not child.is_needed:
+            self._wanted -= 1
+            self._announce_if_complete()
         reason = child.kill_reason or reason_of_death(exit_code)
         if child.role is Role.TASKS and child.is_ready and (exit_code or child.held()):
             self._tell(WorkerLost(child.options.worker, reason, datetime.now(UTC), _begun(child)))
@@ -267,6 +284,7 @@ class _Child:
         self.options = options
         self.control = control
         self.is_ready = False
+        self.is_needed = True
         self.kill_reason: str | None = None
         self._marks = marks
         self._process = process
@@ -283,7 +301,7 @@ class _Child:
 
     @property
     def label(self) -> str:
-        return "task process" if self.role is Role.TASKS else "recorder"
+        return _LABELS[self.role]
 
     async def ended(self) -> int:
         """Return the exit code, negative for a signal, once the process has ended."""

@@ -1,0 +1,1 @@
+"""A web application that sends tasks, tells their statuses, and streams how they end."""

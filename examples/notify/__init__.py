@@ -1,0 +1,1 @@
+"""An e-mail for every task that fails: an example to copy from."""

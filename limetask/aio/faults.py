@@ -1,0 +1,106 @@
+"""aio-pika's errors, told as ours: in the same words as pika's, see `limetask.amqp.faults`."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+from aio_pika import exceptions as aio_pika_errors
+from aiormq import exceptions as aiormq_errors
+
+from limetask.amqp.faults import (
+    CERTIFICATE_ALERT,
+    HANDSHAKE_TOO_SLOW,
+    NO_SIGN_OF_LIFE,
+    SPEAKS_NO_TLS,
+    certificate_refused,
+    hung_up,
+    refused_permission,
+    refused_user,
+    refused_vhost,
+    unreachable,
+    untrusted_certificate,
+)
+from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
+
+# What the broker calls the exchange without a name when it refuses it.
+_DEFAULT_EXCHANGE = "amq.default"
+
+
+def map_error(error: BaseException, parameters: Any) -> BrokerError:
+    """Return our error for one of aio-pika's or aiormq's, on a connection that was open."""
+    match error:
+        case BrokerError() as own:
+            return own
+        case aiormq_errors.PublishError():
+            return UnroutableError("the broker has no queue for the message")
+        case aiormq_errors.DeliveryError():
+            return NotConfirmedError("the broker refused the message: a queue is full or unavailable")
+        case aiormq_errors.ChannelAccessRefused() as refused:
+            return refused_permission(_text_of(refused))
+        case (
+            aiormq_errors.ChannelNotFoundEntity()
+            | aiormq_errors.ChannelLockedResource()
+            | aiormq_errors.ChannelPreconditionFailed()
+        ) as closed:
+            return BrokerRefusedError(f"the broker refused: {_text_of(closed)}")
+        case aiormq_errors.ConnectionNotAllowed() as refused:
+            return refused_vhost(parameters, refused)
+        case Exception() as refused if alert := CERTIFICATE_ALERT.search(str(refused)):
+            return certificate_refused(parameters, alert[0])
+        case asyncio.CancelledError():  # how aiormq ends a connection that is silent for too long
+            return ConnectionLostError(NO_SIGN_OF_LIFE)
+        case other:
+            return ConnectionLostError(_text_of(other))
+
+
+def map_error_of_opening(error: BaseException, parameters: Any) -> BrokerError:
+    """Return our error for what was raised when a connection was to be opened."""
+    match _root(error):
+        case BrokerError() as own:
+            return own
+        case ssl.SSLCertVerificationError() as untrusted:
+            return untrusted_certificate(parameters, untrusted)
+        case Exception() as refused if alert := CERTIFICATE_ALERT.search(str(refused)):
+            return certificate_refused(parameters, alert[0])
+        case ssl.SSLError(reason="WRONG_VERSION_NUMBER"):
+            return unreachable(parameters, SPEAKS_NO_TLS)
+        case aiormq_errors.AuthenticationError() | aiormq_errors.ProbableAuthenticationError():
+            return refused_user(parameters)
+        case aiormq_errors.InvalidFrameError() as answer if "Connection.Close" in str(answer):
+            # aiormq drops what the broker says when it closes instead of opening the virtual host.
+            return refused_vhost(parameters, Exception("the broker closed the connection when it was to be opened"))
+        case aiormq_errors.ConnectionNotAllowed() | aiormq_errors.ConnectionClosed() as refused:
+            return refused_vhost(parameters, refused)
+        case aio_pika_errors.AMQPConnectionError() as failed if "unexpectedly closed" in str(failed):
+            return hung_up(parameters)
+        case TimeoutError():
+            return unreachable(parameters, HANDSHAKE_TOO_SLOW)
+        case OSError() as failed:
+            return unreachable(parameters, _text_of(failed))
+        case other:
+            return hung_up(parameters) if isinstance(other, aiormq_errors.ProtocolSyntaxError) else _lost(other)
+
+
+def fate_of_publish(exchange: str, error: BrokerError) -> BrokerError:
+    """Return what became of a publish that met `error`: unknown if its channel closed, unless that refused it."""
+    if isinstance(error, UnroutableError | NotConfirmedError):
+        return error
+    if isinstance(error, BrokerRefusedError) and f"exchange '{exchange or _DEFAULT_EXCHANGE}'" in str(error):
+        return error
+    return ConnectionLostError(f"closed before the broker confirmed: {error}")
+
+
+def _lost(error: BaseException) -> ConnectionLostError:
+    return ConnectionLostError(_text_of(error))
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return why a connection could not be made: aiormq wraps what the system and TLS say of it."""
+    cause = error.__cause__
+    return cause if isinstance(error, OSError) and isinstance(cause, OSError) else error
+
+
+def _text_of(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,216 @@
+"""How tasks and events are prepared and published: the same for `limetask.client` and `limetask.aio`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from limetask import ids
+from limetask.application import AnyApplication, identifier_of
+from limetask.arguments import encode_arguments
+from limetask.codec import encode_task
+from limetask.context import current_task_id
+from limetask.errors import (
+    BrokerError,
+    ConnectionLostError,
+    PartlySentError,
+    SendOutcomeUnknownError,
+    TaskNameError,
+)
+from limetask.events import encode_event
+from limetask.message import Envelope, TaskIdentity
+from limetask.reading import pending
+from limetask.registry import TaskDeclaration, check_task_name, find_task
+from limetask.settings import Settings
+from limetask.signing import Signer
+from limetask.status import StatusReader, TaskStatus
+from limetask.topology import Names
+
+# How many publishes of send_tasks may await their confirms at a time.
+_PIPELINE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCall:
+    """One task to be sent: which, for whom, with what. For `send_tasks`."""
+
+    task: str | TaskDeclaration
+    app: AnyApplication
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTask:
+    """A task that can be sent: its message, the queue that it goes to, and the status that its sender gets."""
+
+    queue: str
+    identity: TaskIdentity
+    body: bytes
+    signer: Signer
+    envelope: Envelope
+    status: TaskStatus
+
+    @property
+    def repeated(self) -> Envelope:
+        """The same task, for a queue where it may be already."""
+        return encode_task(self.identity, self.body, self.signer, repeated=True)
+
+    def outcome_unknown(self, reason: str) -> SendOutcomeUnknownError:
+        """Return the error for a send that was not confirmed."""
+        task_id = self.status.id
+        return SendOutcomeUnknownError(f"{reason}; task {task_id} may have been queued or not", task_id)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEvent:
+    """A user's own event that can be published."""
+
+    id: str
+    routing_key: str
+    envelope: Envelope
+
+    def outcome_unknown(self, reason: str) -> SendOutcomeUnknownError:
+        """Return the error for an event that was not confirmed."""
+        return SendOutcomeUnknownError(f"{reason}; subscribers may have got event {self.id} or not", self.id)
+
+
+class Publisher(Protocol):
+    """What a connection must offer to whoever publishes on it."""
+
+    async def ready(self, timeout: float) -> None:
+        """Return once it can be used; raise BrokerError when `timeout` seconds are over."""
+
+    def publish(
+        self, exchange: str, routing_key: str, envelope: Envelope, *, mandatory: bool = True
+    ) -> Awaitable[None]:
+        """Publish, and end when the broker has confirmed it; ConnectionLostError means that it is not known."""
+
+
+class _Publish(Protocol):
+    def __call__(self, connection: Publisher, *, may_be_there: bool) -> Awaitable[None]: ...
+
+
+class Preparer:
+    """Checks what is to be sent, and makes its messages. Does no I/O, and is thread-safe.
+
+    `reply_key` is where the sender hears of its tasks' ends, `reader` what their statuses are refreshed with.
+    """
+
+    def __init__(self, settings: Settings, reply_key: str, reader: StatusReader) -> None:
+        self._settings = settings
+        self._names = Names(settings.namespace)
+        self._signer = Signer.of(settings)
+        self._reply_key = reply_key
+        self._reader = reader
+
+    def task(self, call: TaskCall) -> PreparedTask:
+        """Return a task that can be sent; raises what `send_task` raises for one that cannot."""
+        declaration = _declaration_of(call.task)
+        if declaration is not None:
+            declaration.check_arguments(call.args, call.kwargs)
+        name = declaration.name if declaration else str(call.task)
+        app = identifier_of(call.app)
+        body = encode_arguments(call.args, call.kwargs, self._settings.max_arguments_bytes)
+        task_id = ids.new_task_id(app)
+        identity = TaskIdentity(task_id, name, app, attempt=1, reply_to=self._reply_key)
+        queue = self._names.task_queue(declaration.qos if declaration else "default")
+        status = replace(pending(task_id, app, self._reader), task_name=name)
+        return PreparedTask(queue, identity, body, self._signer, encode_task(identity, body, self._signer), status)
+
+    def event(self, app: AnyApplication, routing_key: str, body: Any) -> PreparedEvent:
+        """Return an event that can be published; raises what `publish_event` raises for one that cannot."""
+        limit = self._settings.max_arguments_bytes
+        event_id, envelope = encode_event(identifier_of(app), routing_key, body, current_task_id.get(), limit)
+        return PreparedEvent(event_id, routing_key, envelope)
+
+
+class Sender:
+    """Publishes what is prepared until the broker confirms, within the deadline. Belongs to one asyncio loop.
+
+    `open_publisher` returns the connection to publish on, always the same.
+    """
+
+    def __init__(self, settings: Settings, open_publisher: Callable[[], Publisher]) -> None:
+        self._timeout = settings.send_timeout
+        self._names = Names(settings.namespace)
+        self._open_publisher = open_publisher
+
+    async def send(self, prepared: PreparedTask) -> None:
+        """Publish a task until the broker confirms; what may be there already is flagged as repeated."""
+
+        def publish(connection: Publisher, *, may_be_there: bool) -> Awaitable[None]:
+            envelope = prepared.repeated if may_be_there else prepared.envelope
+            return connection.publish(self._names.tasks_exchange, prepared.queue, envelope)
+
+        await self._until_confirmed(publish, prepared.outcome_unknown)
+
+    async def send_batch(self, batch: Iterable[PreparedTask]) -> list[BaseException | None]:
+        """Send some tasks at a time, and return for each the error that it met, or None."""
+        return await asyncio.gather(*map(self.send, batch), return_exceptions=True)
+
+    async def publish_event(self, event: PreparedEvent) -> None:
+        """Publish an event until the broker confirms; whoever has got it already can tell by its id."""
+
+        def publish(connection: Publisher, *, may_be_there: bool) -> Awaitable[None]:  # noqa: ARG001
+            return connection.publish(self._names.events_exchange, event.routing_key, event.envelope, mandatory=False)
+
+        await self._until_confirmed(publish, event.outcome_unknown)
+
+    async def _until_confirmed(
+        self, publish: _Publish, outcome_unknown: Callable[[str], SendOutcomeUnknownError]
+    ) -> None:
+        connection = self._open_publisher()
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        may_be_there = False
+        while True:
+            try:
+                await connection.ready(max(0.0, deadline - asyncio.get_running_loop().time()))
+            except BrokerError as exc:
+                if may_be_there:
+                    raise outcome_unknown(str(exc)) from exc
+                raise
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await publish(connection, may_be_there=may_be_there)
+            except ConnectionLostError:
+                may_be_there = True
+            except TimeoutError as exc:
+                raise outcome_unknown("the broker did not confirm in time (is it blocked?)") from exc
+
+
+def batches(prepared: Sequence[PreparedTask]) -> Iterator[tuple[int, Sequence[PreparedTask]]]:
+    """Yield parts that may be published at a time, each with the number of its first task."""
+    for start in range(0, len(prepared), _PIPELINE):
+        yield start, prepared[start : start + _PIPELINE]
+
+
+def partly_sent(
+    prepared: Sequence[PreparedTask], start: int, errors: Sequence[BaseException | None]
+) -> PartlySentError:
+    """Return the error that tells which tasks were sent, when the batch that begins with `start` met errors."""
+    statuses = [one.status for one in prepared]
+    outcomes = [None] * start + list(errors)
+    outcomes += [BrokerError("not tried")] * (len(prepared) - len(outcomes))
+    sent = [status for status, error in zip(statuses, outcomes, strict=True) if error is None]
+    unconfirmed = [status for status, error in zip(statuses, outcomes, strict=True) if error is not None]
+    first = next(error for error in errors if error is not None)
+    return PartlySentError(f"{len(sent)} of {len(statuses)} tasks were sent: {first}", sent, unconfirmed)
+
+
+def _declaration_of(task: str | TaskDeclaration) -> TaskDeclaration | None:
+    if isinstance(task, TaskDeclaration):
+        _check_importable(task)
+        return task
+    check_task_name(task)
+    return find_task(task)
+
+
+def _check_importable(task: TaskDeclaration) -> None:
+    if task.name.startswith("__main__."):
+        raise TaskNameError(
+            f"task {task.name!r} is declared in the program that was started, where no worker can find it: "
+            "move it to a module, or give it a name: @task(name='my_package.tasks.my_task')"
+        )

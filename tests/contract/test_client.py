@@ -1,0 +1,343 @@
+"""What both clients promise, `limetask` and `limetask.aio`: the same tests, against each."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgpack
+import pytest
+
+import limetask
+from limetask import (
+    ApplicationError,
+    ArgumentsError,
+    BrokerError,
+    BrokerRefusedError,
+    BrokerUnreachableError,
+    BrokerUrlError,
+    EventError,
+    MessageTooLargeError,
+    NotFoundError,
+    Settings,
+    Status,
+    TaskCall,
+    TaskNameError,
+    TaskStatus,
+    UnroutableError,
+    WaitTimeoutError,
+    aio,
+    configure,
+)
+from limetask.topology import Names
+from tests.broker import channel_to, declare_namespace, queue_length, subscriber, take_all
+from tests.integration.test_tls import Authority, over_tls, tls_proxy
+from tests.proxy import proxy_to
+from tests.worker import Worker
+
+
+class Client(Protocol):
+    """What both offer, as plain calls."""
+
+    def send(self, task: str, app: Any, *args: Any, **kwargs: Any) -> TaskStatus: ...
+    def send_many(self, calls: Sequence[TaskCall]) -> list[TaskStatus]: ...
+    def status(self, task_id: str, app: Any) -> TaskStatus: ...
+    def wait(self, status: TaskStatus, timeout: float) -> TaskStatus: ...
+    def publish_event(self, app: Any, routing_key: str, body: Any) -> str: ...
+
+
+class SyncClient:
+    """`limetask` itself."""
+
+    def send(self, task: str, app: Any, *args: Any, **kwargs: Any) -> TaskStatus:
+        return limetask.send_task(task, app, *args, **kwargs)
+
+    def send_many(self, calls: Sequence[TaskCall]) -> list[TaskStatus]:
+        return limetask.send_tasks(calls)
+
+    def status(self, task_id: str, app: Any) -> TaskStatus:
+        return limetask.get_status(task_id, app)
+
+    def wait(self, status: TaskStatus, timeout: float) -> TaskStatus:
+        return status.wait(timeout)
+
+    def publish_event(self, app: Any, routing_key: str, body: Any) -> str:
+        return limetask.publish_event(app, routing_key, body)
+
+
+class AioClient:
+    """`limetask.aio`, all calls on one loop."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._run = runner.run
+
+    def send(self, task: str, app: Any, *args: Any, **kwargs: Any) -> TaskStatus:
+        return self._run(aio.send_task(task, app, *args, **kwargs))
+
+    def send_many(self, calls: Sequence[TaskCall]) -> list[TaskStatus]:
+        return self._run(aio.send_tasks(calls))
+
+    def status(self, task_id: str, app: Any) -> TaskStatus:
+        return self._run(aio.get_status(task_id, app))
+
+    def wait(self, status: TaskStatus, timeout: float) -> TaskStatus:
+        return self._run(aio.wait(status, timeout))
+
+    def publish_event(self, app: Any, routing_key: str, body: Any) -> str:
+        return self._run(aio.publish_event(app, routing_key, body))
+
+
+@pytest.fixture(params=["limetask", "limetask.aio"])
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Each of both."""
+    if request.param == "limetask":
+        yield SyncClient()
+        return
+    with asyncio.Runner() as runner:
+        yield AioClient(runner)
+        runner.run(aio.close())
+
+
+def task_queue(settings: Settings) -> str:
+    return Names(settings.namespace).task_queue("default")
+
+
+NO_APPLICATION: Any = object()
+
+
+def test_a_sent_task_waits_in_its_queue_as_the_wire_format_says(settings: Settings, client: Client) -> None:
+    """The message has the documented headers and body, is persistent, and its id is the status's."""
+    status = client.send("a_package.tasks.add", "acme", 1, second="två")
+    assert (status.status, status.app, status.task_name) == (Status.PENDING, "acme", "a_package.tasks.add")
+    with channel_to(settings.broker_url) as channel:
+        _, properties, body = channel.basic_get(task_queue(settings), auto_ack=True)
+    assert (properties.delivery_mode, properties.content_type) == (2, "application/msgpack")
+    assert properties.message_id not in (None, status.id)
+    assert Names(settings.namespace).is_reply_key(properties.reply_to)
+    properties.headers.pop("x-delivery-count")  # the broker's
+    assert properties.headers == {
+        "limetask": 1,
+        "task_id": status.id,
+        "task": "a_package.tasks.add",
+        "app": "acme",
+        "attempt": 1,
+    }
+    assert msgpack.unpackb(body) == {"args": [1], "kwargs": {"second": "två"}}
+
+
+def test_many_are_sent_in_order(settings: Settings, client: Client) -> None:
+    """The statuses are in the order of the calls, and every message is in the queue, in the same order."""
+    statuses = client.send_many([TaskCall("a.task", "acme", (number,)) for number in range(1500)])
+    assert len({status.id for status in statuses}) == 1500
+    letters = take_all(settings.broker_url, task_queue(settings), 1500)
+    assert [letter.headers["task_id"] for letter in letters] == [status.id for status in statuses]
+
+
+def test_nothing_is_sent_if_one_of_many_is_wrong(settings: Settings, client: Client) -> None:
+    """All calls are checked before the first is sent."""
+    client.send("a.task", "acme")
+    with pytest.raises(ArgumentsError, match="argument 1 is"):
+        client.send_many([TaskCall("a.task", "acme"), TaskCall("a.task", "acme", (object(),))])
+    assert queue_length(settings.broker_url, task_queue(settings)) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "says"),
+    [
+        (lambda client: client.send("", "acme"), TaskNameError, "needs a name"),
+        (lambda client: client.send("a.task", NO_APPLICATION), ApplicationError, "identifier"),
+        (lambda client: client.send("a.task", "acme", 2**64), ArgumentsError, "64 bits"),
+        (lambda client: client.send("a.task", "acme", "x" * 2_000_000), MessageTooLargeError, "1,048,576 bytes"),
+        (lambda client: client.publish_event("acme", "core.task.x", None), EventError, "Choose another first word"),
+        (lambda client: client.publish_event("acme", "shop.paid", object()), EventError, "cannot be published"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_before_any_connection(
+    client: Client, call: Callable[[Client], object], error: type[Exception], says: str
+) -> None:
+    """Bad input is told without a broker: nothing listens at the broker's address here."""
+    configure(Settings(broker_url="amqp://127.0.0.1:1/"))
+    with pytest.raises(error, match=says):
+        call(client)
+
+
+def test_a_wrong_url_is_told_at_once(client: Client) -> None:
+    """A URL that is no AMQP URL is refused with an example of a right one."""
+    configure(Settings(broker_url="http://localhost:15672"))
+    with pytest.raises(BrokerUrlError, match="amqp://user:password@host:5672/vhost"):
+        client.send("a.task", "acme")
+
+
+def test_an_absent_broker_is_an_error_within_the_deadline(client: Client) -> None:
+    """Nothing listens: the error says where it looked and what to do, soon after the deadline."""
+    configure(Settings(broker_url="amqp://guest:secret@127.0.0.1:1/", send_timeout=1.0))
+    started = time.monotonic()
+    with pytest.raises(BrokerUnreachableError, match=r"no RabbitMQ at 127\.0\.0\.1:1 .*LIMETASK_BROKER_URL") as caught:
+        client.send("a.task", "acme")
+    assert time.monotonic() - started < 2
+    assert "secret" not in str(caught.value)
+
+
+def test_a_silent_broker_is_an_error_within_the_deadline(client: Client) -> None:
+    """Something that accepts connections and says nothing is no reason to hang."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}/"
+        configure(Settings(broker_url=url, send_timeout=1.0))
+        started = time.monotonic()
+        with pytest.raises(BrokerError):
+            client.send("a.task", "acme")
+        assert time.monotonic() - started < 2
+
+
+def test_wrong_credentials_are_told_without_the_password(settings: Settings, client: Client) -> None:
+    """The broker's refusal names the user, says what to check, and comes before the deadline."""
+    host = settings.broker_url.partition("@")[2]
+    configure(replace(settings, broker_url=f"amqp://guest:sesame@{host}"))
+    with pytest.raises(BrokerRefusedError, match="refused user 'guest'") as caught:
+        client.send("a.task", "acme")
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_wrong_virtual_host_is_told(settings: Settings, client: Client) -> None:
+    """The broker's refusal names the virtual host."""
+    configure(replace(settings, broker_url=f"{settings.broker_url.rstrip('/')}/nowhere"))
+    with pytest.raises(BrokerRefusedError, match="refused virtual host 'nowhere'"):
+        client.send("a.task", "acme")
+
+
+def test_tls_where_there_is_none_is_told(settings: Settings, client: Client) -> None:
+    """amqps:// at a port without TLS says so."""
+    configure(replace(settings, broker_url=settings.broker_url.replace("amqp://", "amqps://"), send_timeout=1.0))
+    with pytest.raises(BrokerUnreachableError, match="speaks no TLS"):
+        client.send("a.task", "acme")
+
+
+def test_what_has_no_queue_is_not_taken_for_sent(settings: Settings, client: Client) -> None:
+    """A task whose queue is not bound any more comes back, and the send says so."""
+    client.send("a.task", "acme")
+    queue = task_queue(settings)
+    with channel_to(settings.broker_url) as channel:
+        channel.queue_unbind(queue, Names(settings.namespace).tasks_exchange, queue)
+    with pytest.raises(UnroutableError, match="no queue"):
+        client.send("a.task", "acme")
+
+
+def test_an_exchange_that_differs_is_told(settings: Settings, client: Client) -> None:
+    """An exchange of another kind under our name is told with the broker's words."""
+    with channel_to(settings.broker_url) as channel:
+        channel.exchange_declare(Names(settings.namespace).events_exchange, "direct", durable=True)
+    with pytest.raises(BrokerRefusedError, match="inequivalent arg 'type'"):
+        client.publish_event("acme", "shop.paid", None)
+
+
+def test_a_lost_confirm_is_sent_again_with_the_same_id(settings: Settings, client: Client) -> None:
+    """The connection is cut when the broker has the task, and before it says so: it is sent again, and flagged."""
+    declare_namespace(settings.broker_url, settings.namespace)
+    with proxy_to(settings.broker_url) as (proxy, url):
+        configure(replace(settings, broker_url=url))
+        client.send("a.task", "acme", "first")
+        cutting = threading.Thread(target=proxy.cut_before_answer)
+        proxy.stall("client")
+        cutting.start()
+        status = client.send("a.task", "acme", "second")
+        cutting.join()
+    _, *second = take_all(settings.broker_url, task_queue(settings), 3)
+    assert {letter.headers["task_id"] for letter in second} == {status.id}
+    assert [letter.headers.get("repeated") for letter in second] == [None, True]
+
+
+def test_the_client_comes_back_after_the_broker_was_away(settings: Settings, client: Client) -> None:
+    """A process that has sent before sends again once the broker is back."""
+    with proxy_to(settings.broker_url) as (proxy, url):
+        configure(replace(settings, broker_url=url, send_timeout=1.0))
+        client.send("a.task", "acme")
+        proxy.refuse()
+        with pytest.raises(limetask.LimetaskError):
+            client.send("a.task", "acme")
+        proxy.refuse(False)
+        configure(replace(settings, broker_url=url))
+        client.send("a.task", "acme")
+
+
+def test_a_status_belongs_to_its_application(settings: Settings, client: Client) -> None:
+    """A pending task is found by its application, and no id by another's, or if it is none."""
+    status = client.send("a.task", "acme")
+    assert client.status(status.id, "acme").status is Status.PENDING
+    for task_id, app in ((status.id, "other"), ("nonsense", "acme")):
+        with pytest.raises(NotFoundError, match="has no task"):
+            client.status(task_id, app)
+
+
+def test_waiting_ends_at_its_timeout(settings: Settings, client: Client) -> None:
+    """Without a worker, wait raises TimeoutError when its time is over, and says in which state the task is."""
+    status = client.send("a.task", "acme")
+    with pytest.raises(WaitTimeoutError, match=r"is PENDING after 0\.2 s"):
+        client.wait(status, 0.2)
+
+
+def test_a_user_event_arrives(settings: Settings, client: Client) -> None:
+    """The event has the id that was returned, its application, body and key."""
+    with subscriber(settings.broker_url, settings.namespace, "shop.#") as events:
+        event_id = client.publish_event("acme", "shop.order.paid.v1", {"order": 7})
+        [event] = events.wait_for(1)
+    assert (event["id"], event["app"], event["body"]) == (event_id, "acme", {"order": 7})
+    assert events.letters[0].routing_key == "shop.order.paid.v1"
+
+
+def test_a_task_lives(settings: Settings, client: Client, start_worker: Callable[..., Worker]) -> None:
+    """Sent, run, waited for and looked up: with its result, or with its failure's message."""
+    start_worker(settings, "shop", "--processes", "1")
+    added = client.send("shop.tasks.add", "acme", 1, 2)
+    failed = client.send("shop.tasks.fail", "acme", "no stock")
+    ended = client.wait(added, 30)
+    assert (ended.status, ended.result, ended.task_name) == (Status.SUCCESS, 3, "shop.tasks.add")
+    assert client.wait(failed, 30).result == "no stock"
+    assert client.wait(client.status(failed.id, "acme"), 30).status is Status.FAILURE
+    assert client.status(added.id, "acme").result == 3
+
+
+def test_tasks_go_by_tls(settings: Settings, client: Client, tmp_path: Path) -> None:
+    """With a broker whose certificate an authority made that the settings name, and a large message."""
+    authority = Authority(tmp_path, "authority")
+    with tls_proxy(settings.broker_url, authority.server("localhost")) as port:
+        over_tls(settings, port, broker_ca=authority.path)
+        client.send("a.task", "acme", "x" * 500_000)
+        configure(settings)
+        client.send("a.task", "acme")  # on another connection, so that the first is closed before its proxy
+    assert queue_length(settings.broker_url, task_queue(settings)) == 2
+
+
+@pytest.mark.parametrize(
+    ("trusted", "name", "says"),
+    [("stranger", "localhost", "cannot be trusted"), ("authority", "other.example", "name")],
+)
+def test_a_broker_that_cannot_be_trusted_is_refused(
+    settings: Settings, client: Client, tmp_path: Path, trusted: str, name: str, says: str
+) -> None:
+    """A certificate of another authority, or for another host, is an error that says so."""
+    authorities = {one: Authority(tmp_path, one) for one in ("authority", "stranger")}
+    with tls_proxy(settings.broker_url, authorities["authority"].server(name)) as port:
+        over_tls(settings, port, broker_ca=authorities[trusted].path)
+        with pytest.raises(BrokerRefusedError, match=says):
+            client.send("a.task", "acme")
+
+
+def test_a_broker_that_wants_a_certificate_says_so(settings: Settings, client: Client, tmp_path: Path) -> None:
+    """A client without a certificate is told which settings give it one, and one with it gets through."""
+    authority = Authority(tmp_path, "authority")
+    server = authority.server("localhost")
+    authority.vouch_for_clients_of(server)
+    with tls_proxy(settings.broker_url, server) as port:
+        over_tls(settings, port, broker_ca=authority.path, send_timeout=1.0)
+        with pytest.raises(BrokerError, match="client's certificate"):
+            client.send("a.task", "acme")
+        over_tls(settings, port, broker_ca=authority.path, **authority.client())
+        client.send("a.task", "acme")
+        configure(settings)
+        client.send("a.task", "acme")

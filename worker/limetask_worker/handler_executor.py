@@ -1,0 +1,49 @@
+"""Calls the function of an event handler: plain ones in threads, `async def` on a loop of their own thread."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from limetask.events import Event
+from limetask.handlers import HandlerDeclaration
+from limetask_worker.applications import ApplicationFactory, opened, opened_async
+from limetask_worker.loop_thread import LoopThread
+
+
+class HandlerExecutor:
+    """Runs one handler, apart from all others: however long it takes, nobody waits for it but its own events."""
+
+    def __init__(self, handler: HandlerDeclaration, make_application: ApplicationFactory) -> None:
+        self._handler = handler
+        self._make_application = make_application
+        self._threads = ThreadPoolExecutor(handler.concurrency, thread_name_prefix=f"handler {handler.name}")
+        self._coroutines = LoopThread(f"handler {handler.name}") if handler.is_async else None
+
+    def run(self, event: Event) -> asyncio.Future[BaseException | None]:
+        """Begin to handle an event; the future's outcome is what the handler raised, None if it returned."""
+        if self._coroutines is not None:
+            return asyncio.wrap_future(self._coroutines.submit(self._handle_async(event)))
+        return asyncio.get_running_loop().run_in_executor(self._threads, self._handle, event)
+
+    def close(self) -> None:
+        """Let the threads go, without waiting for what still runs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._coroutines is not None:
+            self._coroutines.stop()
+
+    def _handle(self, event: Event) -> BaseException | None:
+        try:
+            with opened(self._make_application, event.app) as application:
+                self._handler.function(application, event)
+        except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
+            return exc
+        return None
+
+    async def _handle_async(self, event: Event) -> BaseException | None:
+        try:
+            async with opened_async(self._make_application, event.app) as application:
+                await self._handler.function(application, event)
+        except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
+            return exc
+        return None
