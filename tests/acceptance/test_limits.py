@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from limetask import Settings, Status, send_task
+from limetask import Settings, Status, TaskCall, send_task, send_tasks
 from tests.broker import subscriber
 from tests.waiting import eventually
 from tests.worker import Worker
@@ -101,6 +101,17 @@ def test_long_tasks_are_pulled_one_by_one(settings: Settings, start_worker: Star
     for status in long:
         assert status.wait(30).status is Status.SUCCESS
     assert send_task("shop.tasks.add", "acme", 1, 2).wait(WAIT).result == 3
+
+
+def test_short_tasks_after_long_ones_are_pushed_again(settings: Settings, start_worker: StartWorker) -> None:
+    """A worker that took long tasks one by one is quick again with the first short ones, however many still wait."""
+    worker = start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--log-level", "debug")
+    long = [send_task("shop.tasks.sleep", "acme", 0.7) for _ in range(8)]
+    short = send_tasks([TaskCall("shop.tasks.add", "acme", (number, 1)) for number in range(500)])
+    for status in (*long, *short):
+        assert status.wait(30).status is Status.SUCCESS
+    assert "taking one message a free slot" in worker.log
+    assert "having messages pushed" in worker.log
 
 
 def test_a_process_is_replaced_after_so_many_tasks(settings: Settings, start_worker: StartWorker) -> None:

@@ -73,8 +73,11 @@ class Intake:
 
     def has_room(self, *, is_quick: bool) -> None:
         """Say that a slot is free and nothing waits for it; `is_quick` if slots become free quickly now."""
-        if not self._is_pushed:
-            self._switch(self._push() if is_quick else self._pull())
+        if self._is_pushed:
+            return
+        if is_quick:
+            logger.debug("slots become free quickly again: having messages pushed")
+        self._switch(self._push() if is_quick else self._pull())
 
     def _look(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
