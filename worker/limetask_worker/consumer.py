@@ -193,8 +193,10 @@ class Consumer:
                 self._settler.refused(
                     work.delivery, work.message.identity, _begun_too_often(verdict), "BegunTooOftenError"
                 )
-            case Decision.STARTED_ELSEWHERE if not work.declaration.acks_late:
-                # It may be the only message of a task that dies with its worker before it has begun.
+                for copy in work.copies:
+                    self._connection.ack(copy)
+            case Decision.STARTED_ELSEWHERE:
+                # It may be the only message of a task that its worker has lost, or dies with before it has begun.
                 self._settler.put_off(work, f"started by {verdict.worker}")
             case _:
                 self._settler.dropped(work, verdict.decision.value)
@@ -204,7 +206,8 @@ class Consumer:
         del self._in_hand[work.key]
         # Marked until that is told: what is not in hand and recorded as started here counts as ended.
         self._settler.released(*work.key).add_done_callback(lambda _: work.mark.release())
-        self._connection.give_back(work.delivery)
+        for delivery in (work.delivery, *work.copies):
+            self._connection.give_back(delivery)
 
     def _on_unexpected_verdict(self, verdict: Verdict) -> None:
         """See to an answer that came twice, or too late: the task must not stay recorded as begun here."""

@@ -40,6 +40,10 @@ class Losses:
         """Return True for a worker whose supervisor has told its end: it will never come back."""
         return worker in self._dead
 
+    def is_gone(self, worker: str) -> bool:
+        """Return True for a worker that is dead, or has given no sign of life for so long that it counts as dead."""
+        return self.is_dead(worker) or self._vital_signs.is_silent(worker)
+
     async def note_death(self, lost: WorkerLost) -> None:
         """Settle all that a worker process had in hand when it ended."""
         self._dead[lost.worker] = lost

@@ -85,7 +85,7 @@ class StoreWriter:
         """Decide whether a task may run, and record its start if it may. In one transaction.
 
         To decide the same claim twice, as after a redelivery, gives the same answer. A task may begin `max_begun`
-        times. `take_over` is whether a late task may be taken from a worker that has not ended it. Raises
+        times. `take_over` is whether a late task may be taken from the worker that has started it. Raises
         RecordRejectedError if the database refuses the record.
         """
         start = claim.start
@@ -254,7 +254,7 @@ def _decide(claim: Claim, stored: RowMapping | None, max_begun: int, *, take_ove
         return Decision.ENDED, begun
     if (stored["worker"], stored["started_at"]) == (start.worker, start.started_at):
         return Decision.RUN, begun  # asked before
-    if not (claim.may_run_again and take_over):
+    if not (start.acks_late and take_over):
         return Decision.STARTED_ELSEWHERE, begun
     if begun >= max_begun:
         return Decision.BEGUN_TOO_OFTEN, begun

@@ -47,7 +47,7 @@ class Verdicts:
         if verdict.decision is not Decision.STARTED_ELSEWHERE:
             self._answer(claim, verdict)
         elif owner is None or owner == claim.start.worker or self._losses.is_dead(owner):
-            await self._decide_at_last(claim)
+            self._answer(claim, await self._claim(claim, take_over=True))
         else:
             self._deferred[key] = claim, owner
             asyncio.get_running_loop().call_later(_NEWS_SECONDS, self._decide_deferred, key, claim)
@@ -63,10 +63,10 @@ class Verdicts:
         await self._store.release([released])
 
     def _decide_deferred(self, key: _Key, claim: Claim) -> None:
-        waiting, _ = self._deferred.get(key, (None, None))
+        waiting, owner = self._deferred.get(key, (None, ""))
         if waiting is claim:
             del self._deferred[key]
-            deciding = asyncio.get_running_loop().create_task(self._decide_at_last(claim))
+            deciding = asyncio.get_running_loop().create_task(self._decide_at_last(claim, owner))
             self._deciding.add(deciding)
             deciding.add_done_callback(self._on_decided)
 
@@ -78,8 +78,9 @@ class Verdicts:
         elif error is not None:
             raise error
 
-    async def _decide_at_last(self, claim: Claim) -> None:
-        self._answer(claim, await self._claim(claim, take_over=True))
+    async def _decide_at_last(self, claim: Claim, owner: str) -> None:
+        take_over = claim.may_run_again or self._losses.is_gone(owner)
+        self._answer(claim, await self._claim(claim, take_over=take_over))
 
     async def _claim(self, claim: Claim, *, take_over: bool) -> Verdict:
         verdict = await self._store.claim(claim, self._max_deliveries, take_over=take_over)

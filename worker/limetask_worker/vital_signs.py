@@ -27,9 +27,16 @@ class VitalSigns:
         """Give everybody the whole time again: nothing could be heard until now."""
         self._listening_since = time.monotonic()
 
+    def is_silent(self, worker: str) -> bool:
+        """Return True if this worker has been silent for too long."""
+        return self._last_sign(worker) < time.monotonic() - self._timeout
+
     def silent(self, workers: Iterable[str]) -> list[str]:
         """Return those of these workers that have been silent for too long; who is not asked for is forgotten."""
         limit = time.monotonic() - self._timeout
         asked = list(workers)
         self._heard = {worker: moment for worker, moment in self._heard.items() if worker in asked or moment > limit}
-        return [worker for worker in asked if max(self._heard.get(worker, 0.0), self._listening_since) < limit]
+        return [worker for worker in asked if self._last_sign(worker) < limit]
+
+    def _last_sign(self, worker: str) -> float:
+        return max(self._heard.get(worker, 0.0), self._listening_since)
