@@ -18,10 +18,12 @@ from tests.waiting import eventually
 
 @contextmanager
 def channel_to(broker_url: str) -> Iterator[Any]:
-    """A channel of a connection of its own."""
+    """A channel of a connection of its own; what is published there is confirmed, else it might be lost on the way."""
     connection = pika.BlockingConnection(pika.URLParameters(broker_url))
     try:
-        yield connection.channel()
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
     finally:
         connection.close()
 

@@ -80,7 +80,6 @@ def record(settings: Settings, *handlers: str, ago: timedelta = LONG_AGO) -> Non
 
 def publish_failures(settings: Settings, names: Names, count: int) -> None:
     with channel_to(settings.broker_url) as channel:
-        channel.confirm_delivery()
         for _ in range(count):
             channel.basic_publish(names.events_exchange, "core.task.shop.tasks.add.failure.v1", b"{}")
 

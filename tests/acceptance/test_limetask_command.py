@@ -168,7 +168,6 @@ def test_what_is_no_task_is_reported(settings: Settings) -> None:
     """A retry of everything tells what it had to leave, by exit code and document; its texts harm no terminal."""
     declare_namespace(settings.broker_url, settings.namespace)
     with channel_to(settings.broker_url) as channel:
-        channel.confirm_delivery()
         headers = {"task": "\x1b[2Jevil", "app": "acme"}
         channel.basic_publish(
             Names(settings.namespace).dead_exchange, "", b"\xc1", pika.BasicProperties(headers=headers)
@@ -200,7 +199,6 @@ def test_many_letters_show_their_progress_on_a_terminal_only(settings: Settings)
     names = Names(settings.namespace)
     declare_namespace(settings.broker_url, settings.namespace)
     with channel_to(settings.broker_url) as channel:
-        channel.confirm_delivery()
         for number in range(600):
             channel.basic_publish(names.dead_exchange, "", str(number).encode())
     eventually(lambda: queue_length(settings.broker_url, names.dead_queue) == 600)

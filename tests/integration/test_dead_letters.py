@@ -72,7 +72,6 @@ def set_aside(
 def reject(settings: Settings, messages: Sequence[Envelope], queue: str) -> None:
     """Have the broker dead-letter messages: publish them to a queue, and reject them there."""
     with channel_to(settings.broker_url) as channel:
-        channel.confirm_delivery()
         for message in messages:
             channel.basic_publish("", queue, message.body, properties_of(message))
         for number, (method, _, _) in enumerate(channel.consume(queue), start=1):
@@ -277,7 +276,6 @@ def test_a_letter_may_hold_anything(settings: Settings) -> None:
     ]
     names = Names(settings.namespace)
     with channel_to(settings.broker_url) as channel:
-        channel.confirm_delivery()
         for kind in ("dead-letter", "completion", None):
             for headers in strange:
                 channel.basic_publish(

@@ -74,7 +74,6 @@ class Recording:
 
 def arriving(broker_url: str, names: Names, queue: str) -> set[str]:
     with channel_to(broker_url) as channel:
-        channel.confirm_delivery()
         for key in ("a", "b", "c"):
             channel.basic_publish(names.events_exchange, f"{key}.event", key.encode())
     return (

@@ -44,7 +44,6 @@ def test_the_broker_routes_what_a_pattern_fits(settings: Settings) -> None:
     declare_namespace(settings.broker_url, settings.namespace)
     exchange = Names(settings.namespace).events_exchange
     with channel_to(settings.broker_url) as channel:
-        channel.confirm_delivery()
         queues = [channel.queue_declare("", exclusive=True).method.queue for _ in PATTERNS]
         for queue, pattern in zip(queues, PATTERNS, strict=True):
             channel.queue_bind(queue, exchange, pattern.binding)

@@ -161,10 +161,8 @@ class TestProducer:
         url = settings_as("producer").broker_url
 
         def refused(use: Callable[[Any], object]) -> None:
-            with channel_to(url) as channel:
-                channel.confirm_delivery()
-                with pytest.raises(ChannelClosedByBroker, match="ACCESS_REFUSED"):
-                    use(channel)
+            with channel_to(url) as channel, pytest.raises(ChannelClosedByBroker, match="ACCESS_REFUSED"):
+                use(channel)
 
         refused(lambda channel: channel.basic_get(names.task_queue("default")))
         refused(lambda channel: channel.basic_get(names.dead_queue))
