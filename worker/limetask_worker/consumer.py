@@ -39,10 +39,10 @@ _PREFETCH_AHEAD = 256
 class Consumer:
     """Starts as many tasks as there are free slots, the most urgent queue first.
 
-    A task has a slot while its body runs. If bodies are short more are started ahead, as `Pace` says: their starts are
-    recorded when a slot becomes free. What waits here is not acked, and goes back to its queue on `stop`, or when it
-    has waited for long. What was delivered before, or perhaps sent twice, or kept
-    here for too long, waits for the recorder's word first, and then comes before all others.
+    A task has a slot while its body runs. If bodies are short, more are started ahead of a free slot, as `Pace` says:
+    their starts are recorded already when one becomes free. What waits here is not acked, and goes back to its queue on
+    `stop`, or when it has waited for long. What was delivered before, or perhaps sent twice, or kept here for too long,
+    waits for the recorder's word first, and then comes before all others.
 
     A task is in hand, and marked so, from before its start can be recorded until its end is confirmed.
     """

@@ -26,12 +26,6 @@ class HandlerExecutor:
             return asyncio.wrap_future(self._coroutines.submit(self._handle_async(event)))
         return asyncio.get_running_loop().run_in_executor(self._threads, self._handle, event)
 
-    def close(self) -> None:
-        """Let the threads go, without waiting for what still runs."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._coroutines is not None:
-            self._coroutines.stop()
-
     def _handle(self, event: Event) -> BaseException | None:
         try:
             with opened(self._make_application, event.app) as application:

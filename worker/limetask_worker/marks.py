@@ -64,10 +64,6 @@ class Mark:
             _LIMITS.pack_into(self._memory, self._offset + _LIMITS_OFFSET, deadline, time_limit)
         self._memory[self._offset] = _BEGUN
 
-    def doubt(self) -> None:
-        """Say that it is not known any more whether the body may run here."""
-        self._memory[self._offset] = _HELD
-
     def cut_off(self) -> None:
         """Say that the time limit has been seen to."""
         _DEADLINE.pack_into(self._memory, self._offset + _LIMITS_OFFSET, 0.0)
