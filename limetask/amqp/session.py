@@ -6,22 +6,23 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from itertools import count, takewhile
+from typing import Any, NamedTuple, TypeVar
 
 import pika
 from pika import exceptions as pika_errors
-from pika.adapters.asyncio_connection import AsyncioConnection
 
 from limetask.amqp.declaring import Declarer, answer_to
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import map_error, unreachable
+from limetask.amqp.frames import encode_ack, encode_publish
+from limetask.amqp.pika_connection import PikaConnection
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope
 from limetask.topology import Binding, Topology
 
 T = TypeVar("T")
 
-_PERSISTENT = 2
 _CLOSE_SECONDS = 2.0
 # What the broker calls the exchange without a name when it refuses it.
 _DEFAULT_EXCHANGE = "amq.default"
@@ -30,14 +31,17 @@ _DEFAULT_EXCHANGE = "amq.default"
 class Session:
     """Connection and channel of one epoch. It ends at the first fault of either, and `closed` tells why."""
 
-    def __init__(self, connection: AsyncioConnection, parameters: Any, epoch: int) -> None:
+    def __init__(self, connection: PikaConnection, parameters: Any, epoch: int) -> None:
         self._connection = connection
         self._parameters = parameters
         self.epoch = epoch
-        self.closed: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
-        self._socket_closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.closed: asyncio.Future[BrokerError] = self._loop.create_future()
+        self._socket_closed: asyncio.Future[None] = self._loop.create_future()
         self._channel: Any = None
-        self._consumer_tags: list[str] = []
+        self._channel_number = 0
+        self._consumer_numbers = count(1)
+        self._consumers: dict[bytes, _Consumer] = {}
         self._getting: asyncio.Future[Delivery | None]
         self._publish_number = 0
         self._unconfirmed: dict[int, _Unconfirmed] = {}
@@ -60,7 +64,9 @@ class Session:
         self._channel.add_on_cancel_callback(lambda frame: self._end_by_cancel(frame.method.consumer_tag))
         self._channel.add_on_return_callback(self._on_return)
         self._channel.add_callback(lambda _: self._getting.set_result(None), [pika.spec.Basic.GetEmpty], False)
-        await self._call(partial(self._channel.confirm_delivery, self._on_confirm))
+        self._channel_number = self._channel.channel_number
+        self._connection.hand_over(self._channel_number, self._on_delivery, self._on_confirm)
+        await self._call(partial(self._channel.confirm_delivery, lambda _: None))
 
     async def declare(self, wanted: Topology, namespace: str) -> None:
         await self._with_declarer(namespace, lambda declarer: declarer.declare(wanted))
@@ -93,9 +99,9 @@ class Session:
         await self._consume(queue, replies.on_delivery, auto_ack=True)
 
     async def cancel_consumers(self) -> None:
-        tags, self._consumer_tags = self._consumer_tags, []
-        for tag in tags:
-            await self._call(partial(self._channel.basic_cancel, tag))
+        consumers, self._consumers = self._consumers, {}
+        for tag in consumers:
+            await self._call(partial(self._channel.basic_cancel, tag.decode()))
 
     async def queue_counts(self, queue: str) -> tuple[int, int]:
         frame = await self._call(partial(self._channel.queue_declare, queue, passive=True))
@@ -103,10 +109,9 @@ class Session:
 
     async def get(self, queue: str) -> Delivery | None:
         """Take one message off a queue, None if there is none. One call at a time."""
-        self._getting = asyncio.get_running_loop().create_future()
-        on_delivery = partial(self._on_message, queue, self._getting.set_result)
+        self._getting = self._loop.create_future()
         try:
-            self._channel.basic_get(queue, on_delivery)
+            self._channel.basic_get(queue, partial(self._on_got, queue))
         except pika_errors.AMQPError as exc:
             raise self._map(exc) from exc
         either: list[asyncio.Future[Any]] = [self._getting, self.closed]
@@ -118,10 +123,18 @@ class Session:
     def publish(
         self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None, *, mandatory: bool
     ) -> asyncio.Future[None]:
-        confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        confirmed: asyncio.Future[None] = self._loop.create_future()
         try:
-            self._channel.basic_publish(
-                exchange, routing_key, envelope.body, _properties(envelope, copy_to), mandatory=mandatory
+            self._write(
+                encode_publish(
+                    self._channel_number,
+                    exchange,
+                    routing_key,
+                    envelope,
+                    copy_to,
+                    mandatory=mandatory,
+                    frame_bytes=self._connection.params.frame_max,
+                )
             )
         except pika_errors.AMQPError as exc:
             confirmed.set_exception(self._map(exc))
@@ -131,10 +144,15 @@ class Session:
         return confirmed
 
     def ack(self, tag: int, *, multiple: bool) -> None:
-        self._channel.basic_ack(tag, multiple)
+        self._write(encode_ack(self._channel_number, tag, multiple=multiple))
 
     def give_back(self, tag: int) -> None:
         self._channel.basic_nack(tag, requeue=True)
+
+    def _write(self, frames: bytes) -> None:
+        if not self._channel.is_open:
+            raise pika_errors.ChannelWrongStateError("the channel is closed")
+        self._connection.write(frames)
 
     async def close(self) -> None:
         if self._connection.is_open:
@@ -148,9 +166,10 @@ class Session:
             raise self._map(exc) from exc
 
     async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, auto_ack: bool) -> None:
-        on_message = partial(self._on_message, queue, on_delivery)
-        frame = await self._call(partial(self._channel.basic_consume, queue, on_message, auto_ack=auto_ack))
-        self._consumer_tags.append(frame.method.consumer_tag)
+        tag = f"limetask-{next(self._consumer_numbers)}"
+        self._consumers[tag.encode()] = _Consumer(queue, on_delivery)
+        consume = partial(self._channel.basic_consume, queue, _never_called, auto_ack=auto_ack, consumer_tag=tag)
+        await self._call(consume)
 
     async def _call(self, method: Callable[..., Any], callback_name: str = "callback") -> Any:
         """Call one of pika's methods and wait for the broker's answer, or for the session's end."""
@@ -159,15 +178,14 @@ class Session:
         except pika_errors.AMQPError as exc:
             raise self._map(exc) from exc
 
-    def _on_message(
-        self,
-        queue: str,
-        on_delivery: Callable[[Delivery], None],
-        _channel: Any,
-        method: Any,
-        properties: Any,
-        body: bytes,
-    ) -> None:
+    def _on_delivery(self, consumer_tag: bytes, tag: int, redelivered: bool, envelope: Envelope) -> None:
+        consumer = self._consumers.get(consumer_tag)
+        if consumer is not None:
+            consumer.on_delivery(Delivery(tag, self.epoch, consumer.queue, redelivered, envelope))
+        elif not self.closed.done():  # its consumer has just been cancelled
+            self.give_back(tag)
+
+    def _on_got(self, queue: str, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         envelope = Envelope(
             body,
             properties.content_type,
@@ -176,22 +194,20 @@ class Session:
             properties.reply_to,
             properties.headers,
         )
-        on_delivery(Delivery(method.delivery_tag, self.epoch, queue, method.redelivered, envelope))
+        self._getting.set_result(Delivery(method.delivery_tag, self.epoch, queue, method.redelivered, envelope))
 
     def _on_return(self, _channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
         # The broker returns an unroutable message first and confirms it afterwards.
         self._returned.add(properties.message_id)
 
-    def _on_confirm(self, frame: Any) -> None:
-        confirm = frame.method
-        for number in self._confirmed_numbers(confirm.delivery_tag, confirm.multiple):
-            publish = self._unconfirmed.pop(number)
-            self._settle(publish.confirmed, publish.message_id, accepted=isinstance(confirm, pika.spec.Basic.Ack))
+    def _on_confirm(self, last: int, multiple: bool, accepted: bool) -> None:
+        for number in self._numbers_up_to(last) if multiple else (last,):
+            publish = self._unconfirmed.pop(number, None)
+            if publish is not None:
+                self._settle(publish.confirmed, publish.message_id, accepted=accepted)
 
-    def _confirmed_numbers(self, last: int, multiple: bool) -> Iterable[int]:
-        if multiple:
-            return [number for number in self._unconfirmed if number <= last]
-        return (last,) if last in self._unconfirmed else ()
+    def _numbers_up_to(self, last: int) -> list[int]:
+        return list(takewhile(lambda number: number <= last, self._unconfirmed))
 
     def _settle(self, confirmed: asyncio.Future[None], message_id: str | None, *, accepted: bool) -> None:
         returned = message_id in self._returned
@@ -229,7 +245,14 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class _Unconfirmed:
+class _Consumer:
+    """Where the deliveries of one consumer come from, and who gets them."""
+
+    queue: str
+    on_delivery: Callable[[Delivery], None]
+
+
+class _Unconfirmed(NamedTuple):
     """A publish that the broker has not answered yet."""
 
     exchange: str
@@ -245,28 +268,20 @@ def _fate_of(publish: _Unconfirmed, closed: BrokerError) -> BrokerError:
     return ConnectionLostError(f"closed before the broker confirmed: {closed}")
 
 
-def _properties(envelope: Envelope, copy_to: str | None) -> Any:
-    headers = envelope.headers if copy_to is None else {**(envelope.headers or {}), "BCC": [copy_to]}
-    return pika.BasicProperties(
-        content_type=envelope.content_type,
-        headers=headers,
-        delivery_mode=_PERSISTENT,
-        reply_to=envelope.reply_to,
-        message_id=envelope.message_id,
-        type=envelope.kind,
-    )
+def _never_called(*_: Any) -> None:
+    """Stand where pika wants to be told what to do with deliveries: they do not come by pika's channel."""
 
 
-async def open_pika_connection(parameters: Any) -> AsyncioConnection:
+async def open_pika_connection(parameters: Any) -> PikaConnection:
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[Any] = loop.create_future()
-    AsyncioConnection.create_connection([parameters], opened.set_result, custom_ioloop=loop)
+    PikaConnection.create_connection([parameters], opened.set_result, custom_ioloop=loop)
     try:
         result = await asyncio.shield(opened)
     except asyncio.CancelledError:
         await _abandon(opened)
         raise
-    if isinstance(result, AsyncioConnection):
+    if isinstance(result, PikaConnection):
         return result
     error = map_error(result, parameters)
     raise unreachable(parameters, str(error)) if isinstance(error, ConnectionLostError) else error
@@ -275,7 +290,7 @@ async def open_pika_connection(parameters: Any) -> AsyncioConnection:
 async def _abandon(opened: asyncio.Future[Any]) -> None:
     """Let an attempt to connect end by itself: pika 1.4 fails an assertion when it is aborted in the handshake."""
     await asyncio.wait([opened], timeout=_CLOSE_SECONDS)
-    if opened.done() and isinstance(opened.result(), AsyncioConnection):
+    if opened.done() and isinstance(opened.result(), PikaConnection):
         closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         opened.result().add_on_close_callback(lambda *_: closed.set_result(None))
         opened.result().close()

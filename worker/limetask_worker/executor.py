@@ -22,8 +22,9 @@ from limetask.context import current_task_id
 from limetask.errors import ResultError, SoftTimeLimitExceeded, TaskFailure, UnknownApplicationError
 from limetask.results import encode_result
 from limetask.status import ErrorInfo, Status
-from limetask_worker import applications, soft_limit
+from limetask_worker import applications, body_threads, soft_limit
 from limetask_worker.applications import ApplicationFactory, opened, opened_async
+from limetask_worker.body_threads import BodyThreads
 from limetask_worker.loop_thread import LoopThread
 from limetask_worker.soft_limit import soft_limit_in_thread, with_soft_limit
 from limetask_worker.work import Outcome, Work
@@ -36,6 +37,7 @@ _MAX_TRACEBACK_CHARACTERS = 50_000
 _FRAMES_ABOVE = (
     __file__,
     applications.__file__,
+    body_threads.__file__,
     soft_limit.__file__,
     contextlib.__file__,
     *asyncio.__path__,
@@ -53,7 +55,7 @@ class Executor:
     """
 
     def __init__(self, slots: int, make_application: ApplicationFactory, max_result_bytes: int) -> None:
-        self._threads = concurrent.futures.ThreadPoolExecutor(slots, thread_name_prefix="task")
+        self._threads = BodyThreads(slots, self._run_function)
         self._make_application = make_application
         self._max_result_bytes = max_result_bytes
         self._coroutines: LoopThread | None = None
@@ -64,11 +66,11 @@ class Executor:
             if self._coroutines is None:
                 self._coroutines = LoopThread("coroutine-tasks")
             return asyncio.wrap_future(self._coroutines.submit(self._run_coroutine(work)))
-        return asyncio.get_running_loop().run_in_executor(self._threads, self._run_function, work)
+        return self._threads.run(work)
 
     def close(self) -> None:
         """Let the threads go, without waiting for bodies that still run."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         if self._coroutines is not None:
             self._coroutines.stop()
 

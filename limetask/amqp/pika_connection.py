@@ -1,0 +1,159 @@
+"""pika's connection, with the frames of messages read and written by us: see `frames`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pika import frame
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.exceptions import InvalidFrameError
+
+from limetask.amqp.frames import (
+    FRAME_END,
+    FRAME_HEADER,
+    FRAME_OVERHEAD_BYTES,
+    Properties,
+    decode_confirm,
+    decode_delivery,
+    decode_header,
+)
+from limetask.amqp.transport import LoopServices
+from limetask.message import Envelope
+
+OnDelivery = Callable[[bytes, int, bool, Envelope], None]
+"""Gets consumer tag, delivery tag, whether it is redelivered, and the message."""
+
+OnConfirm = Callable[[int, bool, bool], None]
+"""Gets a publish's number, whether all before it are meant too, and whether the broker has taken it."""
+
+
+class PikaConnection(AsyncioConnection):  # type: ignore[misc]
+    """An AsyncioConnection that hands deliveries and confirms of one channel to us directly.
+
+    What is written in one turn of the loop goes out together.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._unwritten: list[bytes] = []
+        self._messages: _Messages | None = None
+
+    @classmethod
+    def create_connection(
+        cls,
+        connection_configs: Sequence[Any],
+        on_done: Callable[[Any], None],
+        custom_ioloop: asyncio.AbstractEventLoop | None = None,
+        workflow: Any = None,
+    ) -> Any:
+        """Do what pika's own does, on the loop's transports."""
+        services = LoopServices(custom_ioloop)
+        return cls._start_connection_workflow(
+            connection_configs=connection_configs,
+            connection_factory=lambda parameters: cls(
+                parameters=parameters, custom_ioloop=services, internal_connection_workflow=False
+            ),
+            nbio=services,
+            workflow=workflow,
+            on_done=on_done,
+        )
+
+    def hand_over(self, channel_number: int, on_delivery: OnDelivery, on_confirm: OnConfirm) -> None:
+        """Hand over the deliveries and the confirms of this channel from now on; pika's channel does not see them."""
+        self._messages = _Messages(channel_number, on_delivery, on_confirm)
+
+    def write(self, frames: bytes) -> None:
+        """Send frames after all that were sent before."""
+        self.bytes_sent += len(frames)
+        self._adapter_emit_data(frames)
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        if not self._unwritten:
+            self.ioloop.call_soon(self._flush)
+        self._unwritten.append(data)
+
+    def _flush(self) -> None:
+        unwritten, self._unwritten = self._unwritten, []
+        if self._transport is not None:
+            self._transport.write(unwritten[0] if len(unwritten) == 1 else b"".join(unwritten))
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        buffer = self._frame_buffer + data_in if self._frame_buffer else data_in
+        begin, available = 0, len(buffer)
+        while begin + FRAME_OVERHEAD_BYTES <= available:
+            kind, channel_number, size = FRAME_HEADER.unpack_from(buffer, begin)
+            end = begin + FRAME_OVERHEAD_BYTES + size
+            if end > available:
+                break
+            if buffer[end - 1] != FRAME_END:
+                raise InvalidFrameError("a frame does not end where it should")
+            self.bytes_received += end - begin
+            if not self._is_of_message(kind, channel_number, buffer, begin + FRAME_HEADER.size, end - 1):
+                self._process_frame(frame.decode_frame(buffer[begin:end])[1])
+            begin = end
+        self._frame_buffer = buffer[begin:]
+
+    def _is_of_message(self, kind: int, channel_number: int, buffer: bytes, begin: int, end: int) -> bool:
+        """Take a frame, whose payload is between `begin` and `end`, if it is for us; return False if it is for pika."""
+        messages = self._messages
+        if messages is None or messages.channel_number != channel_number:
+            return False
+        match kind:
+            case 1:
+                return messages.take_method(buffer, begin)
+            case 2:
+                return messages.take_header(buffer, begin, end)
+            case 3:
+                return messages.take_body(buffer, begin, end)
+        return False
+
+
+@dataclass(slots=True)
+class _Messages:
+    """Puts the messages of one channel together, frame by frame. Each `take` returns False for what is for pika."""
+
+    channel_number: int
+    on_delivery: OnDelivery
+    on_confirm: OnConfirm
+    _delivery: tuple[bytes, int, bool] | None = None
+    _properties: Properties | None = None
+    _missing_bytes: int = 0
+    _body: list[bytes] = field(default_factory=list)
+
+    def take_method(self, buffer: bytes, begin: int) -> bool:
+        self._delivery = decode_delivery(buffer, begin)
+        if self._delivery is not None:
+            return True
+        confirm = decode_confirm(buffer, begin)
+        if confirm is None:
+            return False
+        self.on_confirm(*confirm)
+        return True
+
+    def take_header(self, buffer: bytes, begin: int, end: int) -> bool:
+        if self._delivery is None:
+            return False
+        self._missing_bytes, self._properties = decode_header(buffer, begin, end)
+        self._deliver_if_complete()
+        return True
+
+    def take_body(self, buffer: bytes, begin: int, end: int) -> bool:
+        if self._delivery is None:
+            return False
+        self._body.append(buffer[begin:end])
+        self._missing_bytes -= end - begin
+        self._deliver_if_complete()
+        return True
+
+    def _deliver_if_complete(self) -> None:
+        if self._missing_bytes > 0 or self._delivery is None or self._properties is None:
+            return
+        if self._missing_bytes < 0:
+            raise InvalidFrameError("a message has a longer body than its header says")
+        content_type, headers, reply_to, message_id, kind = self._properties
+        body = b"".join(self._body)
+        delivery, self._delivery, self._properties, self._body = self._delivery, None, None, []
+        self.on_delivery(*delivery, Envelope(body, content_type, message_id, kind, reply_to, headers))
