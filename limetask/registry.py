@@ -20,9 +20,9 @@ _NAME = re.compile(r"[^\s.*#\x00-\x1f\x7f]+(\.[^\s.*#\x00-\x1f\x7f]+)+")
 class TaskDeclaration:
     """A function and how it is to be run.
 
-    `acks_late`: acked after its end, so that it is run again if its worker dies. `qos`: which queue it waits in.
-    `soft_time_limit`: seconds after which SoftTimeLimitExceeded is raised in it. `time_limit`: seconds after which it
-    is cut off. None is no limit.
+    `is_async`: it is an `async def`. `acks_late`: acked after its end, so that it is run again if its worker dies.
+    `qos`: which queue it waits in. `soft_time_limit`: seconds after which SoftTimeLimitExceeded is raised in it.
+    `time_limit`: seconds after which it is cut off. None is no limit.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class TaskDeclaration:
         _check_options(name, acks_late, qos)
         _check_time_limits(name, time_limit, soft_time_limit)
         self._signature = inspect.signature(function)
+        self.is_async = inspect.iscoroutinefunction(function)
         self.function = function
         self.name = name
         self.acks_late = acks_late
@@ -55,11 +56,6 @@ class TaskDeclaration:
             self._signature.bind(None, *args, **kwargs)
         except TypeError as exc:
             raise ArgumentsError(f"task {self.name!r} cannot be called so: {exc}; it is {self._signature}") from None
-
-    @property
-    def is_async(self) -> bool:
-        """True if the function is an `async def`."""
-        return inspect.iscoroutinefunction(self.function)
 
 
 _declared: dict[str, TaskDeclaration] = {}

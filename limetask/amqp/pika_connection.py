@@ -12,9 +12,12 @@ from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.exceptions import InvalidFrameError
 
 from limetask.amqp.frames import (
+    BODY,
     FRAME_END,
     FRAME_HEADER,
     FRAME_OVERHEAD_BYTES,
+    HEADER,
+    METHOD,
     Properties,
     decode_confirm,
     decode_delivery,
@@ -35,6 +38,8 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]
 
     What is written in one turn of the loop goes out together.
     """
+
+    _frame_buffer: bytes
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -101,14 +106,11 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]
         messages = self._messages
         if messages is None or messages.channel_number != channel_number:
             return False
-        match kind:
-            case 1:
-                return messages.take_method(buffer, begin)
-            case 2:
-                return messages.take_header(buffer, begin, end)
-            case 3:
-                return messages.take_body(buffer, begin, end)
-        return False
+        if kind == METHOD:
+            return messages.take_method(buffer, begin)
+        if kind == HEADER:
+            return messages.take_header(buffer, begin, end)
+        return kind == BODY and messages.take_body(buffer, begin, end)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from limetask_worker.work import Outcome, Work
 
@@ -17,14 +17,17 @@ _Job = tuple[Work, asyncio.Future[Outcome]]
 class BodyThreads:
     """Runs up to `count` bodies at a time, with `run`, which must not raise. Belongs to the loop of the first one.
 
-    It does less for each body than a ThreadPoolExecutor: bodies that end while the loop is busy wake it once.
+    A body that must wait begins as soon as a thread is free, whatever the loop is doing then. Bodies that end while the
+    loop is busy wake it once.
     """
 
     def __init__(self, count: int, run: Callable[[Work], Outcome]) -> None:
         self._count = count
         self._run = run
         self._loop: asyncio.AbstractEventLoop
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._waiting: deque[_Job] = deque()
+        # For each job, in turn: True is "look for one", False is "end".
+        self._calls: SimpleQueue[bool] = SimpleQueue()
         self._ended: deque[tuple[asyncio.Future[Outcome], Outcome]] = deque()
         self._is_woken = False
         self._threads: list[threading.Thread] = []
@@ -32,21 +35,37 @@ class BodyThreads:
     def run(self, work: Work) -> asyncio.Future[Outcome]:
         """Have a body run as soon as a thread is free; the future ends with its outcome."""
         if not self._threads:
-            self._loop = asyncio.get_running_loop()
             self._start()
         ended: asyncio.Future[Outcome] = self._loop.create_future()
-        self._jobs.put((work, ended))
+        self._waiting.append((work, ended))
+        self._calls.put(True)
         return ended
+
+    @property
+    def longest_waiting(self) -> Work | None:
+        """The task whose body has waited for a thread for longest, None if none waits."""
+        with contextlib.suppress(IndexError):  # a thread has just taken it
+            return self._waiting[0][0]
+        return None
+
+    def take_back(self) -> list[Work]:
+        """Return the tasks whose bodies have not begun; they will not, and their futures are cancelled."""
+        taken: list[Work] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                work, ended = self._waiting.popleft()
+                ended.cancel()
+                taken.append(work)
+        return taken
 
     def close(self) -> None:
         """Begin no more bodies, and let the threads end when theirs do."""
-        with contextlib.suppress(Empty):
-            while (job := self._jobs.get_nowait()) is not None:
-                job[1].cancel()
+        self.take_back()
         for _ in self._threads:
-            self._jobs.put(None)
+            self._calls.put(False)
 
     def _start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         # Daemons: the process ends when it has to, whatever a body does.
         self._threads = [
             threading.Thread(target=self._work, name=f"task_{number}", daemon=True) for number in range(self._count)
@@ -55,10 +74,13 @@ class BodyThreads:
             thread.start()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            work, ended = job
+        while self._calls.get():
+            try:
+                work, ended = self._waiting.popleft()
+            except IndexError:
+                continue  # it was taken back
             self._ended.append((ended, self._run(work)))
-            del work, ended, job  # an idle thread keeps nothing alive
+            del work, ended  # an idle thread keeps nothing alive
             if not self._is_woken:
                 self._is_woken = True
                 with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits for this body

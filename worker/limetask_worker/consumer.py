@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -79,6 +78,7 @@ class Consumer:
         self._ready: deque[Work] = deque()
         self._granted: deque[Work] = deque()
         self._running: dict[tuple[str, int], Work] = {}
+        self._coroutines = 0
         self._start_scheduled = False
         self._is_stopped = False
         self._changed = asyncio.Event()
@@ -145,7 +145,7 @@ class Consumer:
 
     def _adopt(self, known: Work, again: Work) -> None:
         """Take a delivery that comes again, after a lost connection, for the one that it repeats."""
-        if known.is_acked:
+        if known.is_settled:
             self._settler.dropped(again, "it runs here")
         elif self._connection.holds(known.delivery):
             logger.info("a repeated message is settled together with the first", extra={WORK_FIELD: known})
@@ -204,6 +204,7 @@ class Consumer:
     def _give_up(self, work: Work) -> None:
         """Leave a task to others that has not begun here, whatever is recorded of it."""
         del self._in_hand[work.key]
+        work.is_settled = True
         # Marked until that is told: what is not in hand and recorded as started here counts as ended.
         self._settler.released(*work.key).add_done_callback(lambda _: work.mark.release())
         for delivery in (work.delivery, *work.copies):
@@ -236,13 +237,19 @@ class Consumer:
     def _longest_wait(self) -> float:
         """Return for how many seconds the oldest message has waited here for a slot."""
         first = [waiting[0] for waiting in (self._ready, *self._waiting.values()) if waiting]
-        return max((work.age for work in first), default=0.0)
+        queued = self._executor.longest_waiting
+        return max((work.age for work in (*first, *([queued] if queued else ()))), default=0.0)
 
     def _give_back_waiting(self) -> None:
         for waiting in self._waiting.values():
             while waiting:
                 self._connection.give_back(waiting.popleft().delivery)
-        while self._ready and not self._is_stopped:
+        if self._is_stopped:
+            return  # what is recorded as started runs yet
+        for work in self._executor.take_back():
+            del self._running[work.key]
+            self._give_up(work)
+        while self._ready:
             self._give_up(self._ready.popleft())
 
     def _on_started(self, work: Work) -> None:
@@ -252,13 +259,25 @@ class Consumer:
 
     def _fill_slots(self) -> None:
         for waiting in (self._granted, self._ready):
-            while waiting and len(self._running) < self._slots:
+            while waiting and self._has_place_for(waiting[0]):
                 work = waiting.popleft()
                 if self._connection.holds(work.delivery) or not work.declaration.acks_late:
                     self._running[work.key] = work
                     self._run(work)
                 else:
                     self._give_up(work)  # it is delivered again
+
+    def _has_place_for(self, work: Work) -> bool:
+        """Return True if there is a slot for a task, or if it may queue for one where the bodies run.
+
+        There it need not wait for this loop when its slot becomes free. A coroutine begins at once, and so does a task
+        with a time limit, whose time runs from here: these need the slot.
+        """
+        running = len(self._running)
+        if running < self._slots:
+            return True
+        needs_slot = work.declaration.is_async or work.declaration.acks_late or work.declaration.time_limit is not None
+        return not needs_slot and not self._coroutines and running < self._slots + self._pace.ahead
 
     def _take_fresh(self, waiting: deque[Work], window: int) -> list[Work]:
         taken: list[Work] = []
@@ -287,7 +306,6 @@ class Consumer:
         self._claim(work)
 
     def _run(self, work: Work) -> None:
-        work.run_at = time.monotonic()
         work.time_limit = self._limits.time_limit_of(work.declaration)
         ended = self._begin(work)
         if work.time_limit is not None:
@@ -299,6 +317,7 @@ class Consumer:
 
     def _begin(self, work: Work) -> asyncio.Future[Outcome]:
         if not _is_suspect(work):
+            self._coroutines += work.declaration.is_async
             return self._executor.run(work)
         work.mark.begin()
         return asyncio.ensure_future(self._solo.run(work))
@@ -317,16 +336,19 @@ class Consumer:
             self._limits.process_is_spoilt(f"task {work.message.identity.task_name} exceeded its time limit")
 
     def _on_ended(self, work: Work, ended: asyncio.Future[Outcome]) -> None:
+        if not _is_suspect(work):
+            self._coroutines -= work.declaration.is_async
         if work.cut_off_timer is not None:
             work.cut_off_timer.cancel()
-        if work.is_cut_off:
+        if work.is_cut_off or ended.cancelled():
             return
         if isinstance(ended.exception(), SoloDiedError):
             logger.error("%s, running it alone", ended.exception(), extra={WORK_FIELD: work})
             self._doubt(work)
             return
         outcome = ended.result()
-        self._pace.note(time.monotonic() - work.run_at)
+        if work.body_seconds is not None:
+            self._pace.note(work.body_seconds)
         if outcome.refusal is not None:
             self._settler.refused_after_start(work, outcome, outcome.refusal, self._let_go)
         else:

@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import contextvars
 import logging
+import time
 import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -49,7 +50,7 @@ current_work: contextvars.ContextVar[Work | None] = contextvars.ContextVar("curr
 
 
 class Executor:
-    """Runs up to `slots` plain functions at a time, and coroutines as they come.
+    """Runs up to `slots` plain functions at a time, the others wait; and coroutines as they come.
 
     `run` belongs to one loop; the bodies run elsewhere.
     """
@@ -68,6 +69,15 @@ class Executor:
             return asyncio.wrap_future(self._coroutines.submit(self._run_coroutine(work)))
         return self._threads.run(work)
 
+    @property
+    def longest_waiting(self) -> Work | None:
+        """The task that has waited for longest for its thread, None if none waits."""
+        return self._threads.longest_waiting
+
+    def take_back(self) -> list[Work]:
+        """Return the tasks that have not begun, since no thread was free; they will not, and their futures end."""
+        return self._threads.take_back()
+
     def close(self) -> None:
         """Let the threads go, without waiting for bodies that still run."""
         self._threads.close()
@@ -78,11 +88,13 @@ class Executor:
         token = current_work.set(work)
         current_task_id.set(work.message.identity.task_id)
         work.mark.begin(work.time_limit)
+        begun_at = time.monotonic()
         try:
             return self._success(self._call_function(work))
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only ends its task
             return _outcome_of(exc)
         finally:
+            work.body_seconds = time.monotonic() - begun_at
             current_work.reset(token)
             current_task_id.set(None)
 
@@ -98,10 +110,13 @@ class Executor:
         current_work.set(work)
         current_task_id.set(work.message.identity.task_id)
         work.mark.begin(work.time_limit)
+        begun_at = time.monotonic()
         try:
             return self._success(await self._call_coroutine(work))
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only ends its task
             return _outcome_of(exc)
+        finally:
+            work.body_seconds = time.monotonic() - begun_at
 
     async def _call_coroutine(self, work: Work) -> bytes:
         async with contextlib.AsyncExitStack() as stack:

@@ -91,7 +91,7 @@ class Marks:
             return Mark()
         offset = self._free.pop()
         # The state comes last: whoever looks meanwhile sees nothing, or all of it.
-        _SLOT.pack_into(self._memory, offset, _FREE, attempt, uuid.UUID(task_id).bytes, 0.0, 0.0)
+        _SLOT.pack_into(self._memory, offset, _FREE, attempt, bytes.fromhex(task_id.replace("-", "")), 0.0, 0.0)
         self._memory[offset] = _HELD
         return Mark(self._memory, offset, self._free)
 

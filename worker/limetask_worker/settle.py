@@ -92,7 +92,7 @@ class Settler:
     def _ack_begun(self) -> None:
         beginning, self._beginning = self._beginning, []
         for work in beginning:
-            if work.is_acked:
+            if work.is_settled:
                 continue
             if work.mark.has_begun:
                 self._ack(work)
@@ -103,11 +103,11 @@ class Settler:
         """Publish a task's end, ack its delivery, which for a late one waits for the confirm, and call back then."""
 
         def confirmed() -> None:
-            if not work.is_acked:
+            if not work.is_settled:
                 self._ack(work)
             on_confirmed(work)
 
-        if not work.declaration.acks_late and not work.is_acked:
+        if not work.declaration.acks_late and not work.is_settled:
             self._ack(work)
         completion = self._completion(work, outcome)
         reply_to = work.message.identity.reply_to
@@ -263,7 +263,7 @@ class Settler:
         )
 
     def _ack(self, work: Work) -> None:
-        work.is_acked = True
+        work.is_settled = True
         for delivery in (work.delivery, *work.copies):
             self._consuming.ack(delivery)
 

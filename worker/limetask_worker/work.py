@@ -20,7 +20,8 @@ class Work:
 
     `begun` is how often its body has begun, this time included, if the recorder has said so. `mark` tells the
     supervisor of it. `copies` are further deliveries of the same attempt, which was sent twice. `time_limit` is in
-    seconds; `cut_off_timer` enforces it.
+    seconds; `cut_off_timer` enforces it. `is_settled` is true once its delivery is acked or given back.
+    `body_seconds` is how long the body took, if it ran in this process.
     """
 
     delivery: Delivery
@@ -31,8 +32,8 @@ class Work:
     mark: Mark = field(default_factory=Mark)
     copies: list[Delivery] = field(default_factory=list)
     received_at: float = field(default_factory=time.monotonic)
-    run_at: float = 0.0
-    is_acked: bool = False
+    body_seconds: float | None = None
+    is_settled: bool = False
     is_cut_off: bool = False
     time_limit: float | None = None
     cut_off_timer: asyncio.TimerHandle | None = None
