@@ -93,6 +93,27 @@ def test_a_busy_worker_hoards_nothing(settings: Settings, start_worker: StartWor
     assert all(status.wait(WAIT).status is Status.SUCCESS for status in later)
 
 
+def test_what_was_started_ahead_does_not_wait_for_long_bodies(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Short tasks let others be started ahead; when long ones take all slots then, another worker runs those."""
+    start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
+    start_worker(settings, "shop", "--roles", "recorder")
+    trace = str(tmp_path / "trace")
+    short = [TaskCall("shop.tasks.add", "acme", (number, 1)) for number in range(400)]
+    long = [TaskCall("shop.tasks.hold", "acme", (trace,)) for _ in range(2)]
+    statuses = send_tasks([*short[:300], *long, *short[300:]])
+    held = statuses[300:302]
+    eventually(lambda: all(status.refresh().status is Status.STARTED for status in held))
+    start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
+    for status in (*statuses[:300], *statuses[302:]):
+        assert status.wait(WAIT).status is Status.SUCCESS
+    assert [status.refresh().status for status in held] == [Status.STARTED] * 2
+    (tmp_path / "trace.release").touch()
+    for status in held:
+        assert status.wait(WAIT).status is Status.SUCCESS
+
+
 def test_long_tasks_are_pulled_one_by_one(settings: Settings, start_worker: StartWorker) -> None:
     """A worker whose slots are always busy runs all there is, from all queues, and is quick again afterwards."""
     start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--log-level", "debug")

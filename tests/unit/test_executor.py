@@ -604,6 +604,46 @@ class TestThreads:
         assert asyncio.run(run()) == ["unset", "unset"]
 
 
+class TestTakingBack:
+    def test_only_what_has_not_begun_is_taken_back(self) -> None:
+        """Bodies that wait for a thread are taken back in their order and never run; those that run go on."""
+        started, released = threading.Event(), threading.Event()
+        ran: list[str] = []
+
+        def first(app: Any) -> None:
+            started.set()
+            released.wait(DEADLINE)
+            ran.append("first")
+
+        async def run() -> None:
+            executor = Executor(1, Application, LIMIT)
+            try:
+                running = executor.run(work_of(first))
+                await asyncio.to_thread(started.wait, DEADLINE)
+                waiting = [work_of(lambda app: ran.append("second")) for _ in range(3)]
+                endings = [executor.run(work) for work in waiting]
+                assert executor.longest_waiting is waiting[0]
+                assert executor.take_back() == waiting
+                assert executor.longest_waiting is None
+                await asyncio.sleep(0)
+                assert all(ending.cancelled() for ending in endings)
+                later = executor.run(work_of(lambda app: ran.append("later")))
+                released.set()
+                await asyncio.wait_for(asyncio.gather(running, later), DEADLINE)
+            finally:
+                released.set()
+                executor.close()
+
+        asyncio.run(run())
+        assert ran == ["first", "later"]
+
+    def test_nothing_can_be_taken_back_from_an_unused_executor(self) -> None:
+        """Where nothing has run, nothing waits."""
+        executor = Executor(1, Application, LIMIT)
+        assert executor.take_back() == []
+        assert executor.longest_waiting is None
+
+
 class TestClose:
     def test_closing_does_not_wait_for_a_body(self) -> None:
         """`close` returns though a body still runs; the body goes on."""
