@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,6 +134,25 @@ def test_short_tasks_after_long_ones_are_pushed_again(settings: Settings, start_
         assert status.wait(30).status is Status.SUCCESS
     assert "taking one message a free slot" in worker.log
     assert "having messages pushed" in worker.log
+
+
+def test_large_messages_are_taken_a_few_at_a_time(settings: Settings, start_worker: StartWorker) -> None:
+    """Of messages that take much memory fewer are fetched ahead; small ones are fetched by the hundred again."""
+    worker = start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--log-level", "debug")
+    text = "x" * 800_000
+    for status in send_tasks([TaskCall("shop.tasks.length", "acme", (text,)) for _ in range(40)]):
+        assert status.wait(30).result == len(text)
+    small = [TaskCall("shop.tasks.add", "acme", (number, 1)) for number in range(300)]
+    assert all(status.wait(30).status is Status.SUCCESS for status in send_tasks(small))
+    eventually(lambda: len(fetched_ahead(worker.log)) > 2, WAIT)
+    first, *later = fetched_ahead(worker.log)
+    assert min(later) < first / 2
+    assert later[-1] > 2 * min(later)
+
+
+def fetched_ahead(log: str) -> list[int]:
+    """How many messages of each queue a worker has let come, one number for each time it has changed."""
+    return [int(number) for number in re.findall(r"up to (\d+) messages of each queue", log)]
 
 
 def test_a_process_is_replaced_after_so_many_tasks(settings: Settings, start_worker: StartWorker) -> None:

@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 # So long may a message wait here for a slot before it goes back to its queue.
 _PATIENCE_SECONDS = 0.5
 _LOOK_SECONDS = 0.1
+# So much of each queue may be here, as far as the sizes of the last messages tell.
+_MOST_BYTES = 32 * 1024**2
+# The share of the newest message in the average size of all.
+_WEIGHT = 0.1
 _RETRY_SECONDS = 0.2
 
 
@@ -25,7 +29,7 @@ class Intake:
     """Has the broker push messages while slots become free quickly, and pulls one a free slot while they do not.
 
     A pushed message that must wait goes back to its queue once, when pushing ends. A pulled one never does: up to
-    RabbitMQ 4.2 each return counts as a delivery, and there is a limit to them.
+    RabbitMQ 4.2 each return counts as a delivery, and there is a limit to them. Of large messages fewer are pushed.
     """
 
     def __init__(
@@ -33,13 +37,14 @@ class Intake:
         connection: Connection,
         names: Names,
         queues: Sequence[QoS],
-        prefetch: int,
+        fewest: int,
+        most: int,
         admit: Callable[[QoS, Delivery], None],
         look_again: Callable[[], None],
         longest_wait: Callable[[], float],
         give_back: Callable[[], None],
     ) -> None:
-        """`prefetch` is how many messages of each queue may be here unacked; `admit` takes each.
+        """Between `fewest` and `most` messages of each queue may be here unacked; `admit` takes each.
 
         `look_again` is called when it can be told anew whether there is room. `longest_wait` returns for how many
         seconds a message has waited here for a slot; `give_back` is called when that is too long.
@@ -47,7 +52,10 @@ class Intake:
         self._connection = connection
         self._names = names
         self._queues = queues
-        self._prefetch = prefetch
+        self._fewest = fewest
+        self._most = most
+        self._prefetch = most
+        self._message_bytes = 0.0
         self._admit = admit
         self._look_again = look_again
         self._longest_wait = longest_wait
@@ -81,8 +89,20 @@ class Intake:
 
     def _look(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
-        if self._is_pushed and self._longest_wait() > _PATIENCE_SECONDS:
+        if not self._is_pushed:
+            return
+        if self._longest_wait() > _PATIENCE_SECONDS:
             self._switch(self._push_no_more())
+        elif not self._prefetch / 2 <= self._wanted_prefetch() <= self._prefetch * 2:
+            self._switch(self._push_anew())
+
+    def _wanted_prefetch(self) -> int:
+        affordable = int(_MOST_BYTES / max(self._message_bytes, 1.0))
+        return max(self._fewest, min(self._most, affordable))
+
+    def _on_delivery(self, qos: QoS, delivery: Delivery) -> None:
+        self._message_bytes += _WEIGHT * (len(delivery.envelope.body) - self._message_bytes)
+        self._admit(qos, delivery)
 
     def _switch(self, work: Coroutine[Any, Any, None]) -> None:
         if self._is_stopped or self._switching is not None:
@@ -99,11 +119,19 @@ class Intake:
     async def _push_no_more(self) -> None:
         self._is_pushed = False
         logger.debug("all slots are busy for long: taking one message a free slot from now on")
+        await self._cancel_consumers()
+        self._give_back()
+
+    async def _push_anew(self) -> None:
+        """Have another number of messages pushed: a quorum queue fixes it when its consumer begins."""
+        await self._cancel_consumers()
+        await self._push()
+
+    async def _cancel_consumers(self) -> None:
         try:
             await self._connection.cancel_consumers()
         except BrokerError as exc:
             logger.debug("the connection is gone, and its consumers with it: %s", exc)
-        self._give_back()
 
     async def _pull(self) -> None:
         """Take one message, the most urgent there is; if there is none, have the next ones pushed."""
@@ -117,7 +145,7 @@ class Intake:
             if taken is None:
                 await self._push()
             else:
-                self._admit(*taken)
+                self._on_delivery(*taken)
             return
 
     async def _take_most_urgent(self) -> tuple[QoS, Delivery] | None:
@@ -129,7 +157,9 @@ class Intake:
 
     async def _push(self) -> None:
         self._is_pushed = True
+        self._prefetch = self._wanted_prefetch()
+        logger.debug("up to %d messages of each queue are here at a time", self._prefetch)
         for qos in self._queues:
             queue = self._names.task_queue(qos)
             with contextlib.suppress(BrokerError):  # the consumer is renewed with its connection
-                await self._connection.consume(Subscription(queue, self._prefetch, partial(self._admit, qos)))
+                await self._connection.consume(Subscription(queue, self._prefetch, partial(self._on_delivery, qos)))

@@ -84,6 +84,12 @@ def large(app: Application, size: int) -> str:
     return "x" * size
 
 
+@task
+def length(app: Application, text: str) -> int:
+    """Say how long a text is: arguments of any size, with a small result."""
+    return len(text)
+
+
 @task(qos="asap")
 async def nap(app: Application, seconds: float) -> str:
     """A coroutine."""
