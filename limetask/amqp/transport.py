@@ -47,11 +47,10 @@ class _Stream(asyncio.Protocol):
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._transport: asyncio.Transport
+        self._transport: Any
         self._error: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._stream.connection_made(transport)
 
