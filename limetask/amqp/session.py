@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import pika
 from pika import exceptions as pika_errors
 
+from limetask.amqp.acks import Acks
 from limetask.amqp.declaring import Declarer, answer_to
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import map_error, unreachable
@@ -42,6 +43,7 @@ class Session:
         self._channel_number = 0
         self._consumer_numbers = count(1)
         self._consumers: dict[bytes, _Consumer] = {}
+        self._acks = Acks(self._send_ack)
         self._getting: asyncio.Future[Delivery | None]
         self._publish_number = 0
         self._unconfirmed: dict[int, _Unconfirmed] = {}
@@ -99,9 +101,9 @@ class Session:
         await self._consume(queue, replies.on_delivery, auto_ack=True)
 
     async def cancel_consumers(self) -> None:
-        consumers, self._consumers = self._consumers, {}
-        for tag in consumers:
+        for tag in tuple(self._consumers):
             await self._call(partial(self._channel.basic_cancel, tag.decode()))
+            del self._consumers[tag]
 
     async def queue_counts(self, queue: str) -> tuple[int, int]:
         frame = await self._call(partial(self._channel.queue_declare, queue, passive=True))
@@ -144,10 +146,15 @@ class Session:
         return confirmed
 
     def ack(self, tag: int, *, multiple: bool) -> None:
-        self._write(encode_ack(self._channel_number, tag, multiple=multiple))
+        self._acks.ack(tag, multiple=multiple)
 
     def give_back(self, tag: int) -> None:
+        self._acks.given_back(tag)
         self._channel.basic_nack(tag, requeue=True)
+
+    def _send_ack(self, tag: int, multiple: bool) -> None:
+        if self._channel.is_open:
+            self._write(encode_ack(self._channel_number, tag, multiple=multiple))
 
     def _write(self, frames: bytes) -> None:
         if not self._channel.is_open:
@@ -155,6 +162,7 @@ class Session:
         self._connection.write(frames)
 
     async def close(self) -> None:
+        self._acks.flush()
         if self._connection.is_open:
             self._connection.close()
         await asyncio.wait([self._socket_closed], timeout=_CLOSE_SECONDS)
@@ -167,7 +175,7 @@ class Session:
 
     async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, auto_ack: bool) -> None:
         tag = f"limetask-{next(self._consumer_numbers)}"
-        self._consumers[tag.encode()] = _Consumer(queue, on_delivery)
+        self._consumers[tag.encode()] = _Consumer(queue, on_delivery, auto_ack)
         consume = partial(self._channel.basic_consume, queue, _never_called, auto_ack=auto_ack, consumer_tag=tag)
         await self._call(consume)
 
@@ -179,11 +187,10 @@ class Session:
             raise self._map(exc) from exc
 
     def _on_delivery(self, consumer_tag: bytes, tag: int, redelivered: bool, envelope: Envelope) -> None:
-        consumer = self._consumers.get(consumer_tag)
-        if consumer is not None:
-            consumer.on_delivery(Delivery(tag, self.epoch, consumer.queue, redelivered, envelope))
-        elif not self.closed.done():  # its consumer has just been cancelled
-            self.give_back(tag)
+        consumer = self._consumers[consumer_tag]
+        if not consumer.auto_ack:
+            self._acks.delivered(tag)
+        consumer.on_delivery(Delivery(tag, self.epoch, consumer.queue, redelivered, envelope))
 
     def _on_got(self, queue: str, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         envelope = Envelope(
@@ -194,6 +201,7 @@ class Session:
             properties.reply_to,
             properties.headers,
         )
+        self._acks.delivered(method.delivery_tag)
         self._getting.set_result(Delivery(method.delivery_tag, self.epoch, queue, method.redelivered, envelope))
 
     def _on_return(self, _channel: Any, _method: Any, properties: Any, _body: bytes) -> None:
@@ -250,6 +258,7 @@ class _Consumer:
 
     queue: str
     on_delivery: Callable[[Delivery], None]
+    auto_ack: bool
 
 
 class _Unconfirmed(NamedTuple):
