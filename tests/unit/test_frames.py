@@ -186,7 +186,8 @@ class TestDecoding:
             delivery(1, BasicProperties(message_id=b"\xff", headers={"t": "x"}), b"").replace(b"x", b"\xfe"), 1000
         )
         envelope = reader.delivered[0][3]
-        assert envelope.message_id == b"\xff"
+        message_id: Any = envelope.message_id
+        assert message_id == b"\xff"
         assert envelope.headers == {"t": b"\xfe"}
 
     @pytest.mark.parametrize("method", [spec.Basic.Ack, spec.Basic.Nack])
