@@ -47,13 +47,13 @@ class TaskDeclaration:
         _check_options(name, acks_late, qos)
         _check_time_limits(name, time_limit, soft_time_limit)
         self._signature = inspect.signature(function)
-        self._known_calls: set[_Shape] = set()
         self.function = function
         self.name = name
         self.acks_late = acks_late
         self.qos = qos
         self.time_limit = time_limit
         self.soft_time_limit = soft_time_limit
+        self._known_calls: set[_Shape] = set()
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise ArgumentsError if the function cannot be called with an application and these arguments."""
