@@ -9,14 +9,17 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from limetask.application import AnyApplication, identifier_of
+from limetask.bulk import Bulk, BulkSender
 from limetask.ends import Ends
+from limetask.errors import BrokerError, ConnectionLostError
 from limetask.reading import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, StatusLookup, wait_timeout
 from limetask.registry import TaskDeclaration
-from limetask.sending import Preparer, Sender, batches, partly_sent
+from limetask.sending import NOT_IN_TIME, PreparedTask, Preparer, Sender
 from limetask.sending import TaskCall as TaskCall  # for all who import it from here
 from limetask.settings import Settings, current_settings
 from limetask.status import TaskStatus
@@ -93,6 +96,8 @@ class Client:
         self._reply_key = Names(settings.namespace).reply_key(secrets.token_hex(8))
         self._preparer = Preparer(settings, self._reply_key, STATUS_READER)
         self._sender = Sender(settings, self._open_publisher)
+        self._bulk_sender = BulkSender(settings, self._open_publisher)
+        self._tasks_exchange = Names(settings.namespace).tasks_exchange
         self._ends = Ends()
         self._lookup = StatusLookup(settings, self._ends.end_of, STATUS_READER)
         self._lock = threading.Lock()
@@ -104,17 +109,18 @@ class Client:
     def send(self, call: TaskCall) -> TaskStatus:
         """Send one task; see `send_task`."""
         prepared = self._preparer.task(call)
-        self._run(self._sender.send(prepared), self.settings.send_timeout)
+        deadline = time.monotonic() + self.settings.send_timeout  # which is the loop's clock as well
+        error = self._send_at_once(prepared)
+        if error is not None:
+            self._send_patiently(prepared, deadline, error)
         return prepared.status
 
     def send_many(self, calls: Iterable[TaskCall]) -> list[TaskStatus]:
         """Send many tasks; see `send_tasks`."""
-        prepared = [self._preparer.task(call) for call in calls]
-        for start, batch in batches(prepared):
-            errors = self._run(self._sender.send_batch(batch), self.settings.send_timeout)
-            if any(errors):
-                raise partly_sent(prepared, start, errors)
-        return [one.status for one in prepared]
+        bulk = Bulk([self._preparer.task(call) for call in calls])
+        if bulk.tasks:
+            self._send_bulk(bulk)
+        return bulk.statuses()
 
     def publish_event(self, app: AnyApplication, routing_key: str, body: Any) -> str:
         """Publish a user's own event; see `publish_event`."""
@@ -159,6 +165,42 @@ class Client:
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join(timeout=5.0)
 
+    def _send_at_once(self, prepared: PreparedTask) -> BaseException | None:
+        """Publish on the connection as it is, without a coroutine; return the error, None when it is confirmed."""
+        if self._publisher is None:
+            return _NotConnectedError()
+        answers: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._open_loop().call_soon_threadsafe(self._publish_at_once, prepared, answers.put)
+        try:
+            return answers.get(timeout=self.settings.send_timeout)
+        except Empty:
+            raise prepared.outcome_unknown(NOT_IN_TIME) from None
+
+    def _publish_at_once(self, prepared: PreparedTask, answer: Callable[[BaseException | None], None]) -> None:
+        publisher = self._publisher
+        if publisher is None or not publisher.is_ready:
+            answer(_NotConnectedError())
+            return
+        confirmed = publisher.publish(self._tasks_exchange, prepared.queue, prepared.envelope)
+        confirmed.add_done_callback(lambda confirmed: answer(confirmed.exception()))
+
+    def _send_patiently(self, prepared: PreparedTask, deadline: float, error: BaseException) -> None:
+        """Send what could not be sent at once; raises the error if that cannot mend itself."""
+        if not isinstance(error, _NotConnectedError | ConnectionLostError):
+            raise error
+        may_be_there = isinstance(error, ConnectionLostError)
+        sending = self._sender.send(prepared, deadline=deadline, may_be_there=may_be_there)
+        self._run(sending, self.settings.send_timeout)
+
+    def _send_bulk(self, bulk: Bulk) -> None:
+        sending = asyncio.run_coroutine_threadsafe(self._bulk_sender.send(bulk), self._open_loop())
+        confirmed = -1
+        while not sending.done() and bulk.confirmed > confirmed:
+            confirmed = bulk.confirmed
+            concurrent.futures.wait([sending], self.settings.send_timeout + _SPARE_SECONDS)
+        if not sending.cancel():
+            sending.result()
+
     def _run(self, coroutine: Coroutine[Any, Any, T], timeout: float) -> T:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._open_loop())
         return future.result(timeout + _SPARE_SECONDS)
@@ -189,10 +231,15 @@ class Client:
             return self._listener
 
     async def _close_connections(self) -> None:
-        if self._publisher is not None:
-            await self._publisher.close()
+        publisher, self._publisher = self._publisher, None
+        if publisher is not None:
+            await publisher.close()
         if self._listener is not None:
             await self._listener.close()
+
+
+class _NotConnectedError(BrokerError):
+    """Nothing was published: there is no connection now."""
 
 
 class _DefaultReader:

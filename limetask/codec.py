@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from limetask import ids
 from limetask.arguments import decode_arguments
 from limetask.errors import MessageRefusedError
+from limetask.ids import new_message_id as new_message_id  # for all who import it from here
 from limetask.message import Envelope, TaskIdentity, TaskMessage
 from limetask.signing import UNSIGNED, Signer
 
@@ -35,24 +36,27 @@ def encode_task(
     that may be in the queue already: the worker looks the attempt up before it runs it. `put_off` is how often it had
     to wait because another worker had recorded its start.
     """
-    signature = signer.sign(_signed_parts(identity, body))
-    return Envelope(
-        body=body,
-        content_type=MSGPACK,
-        message_id=new_message_id(),
-        reply_to=identity.reply_to,
-        headers={
-            "limetask": PROTOCOL_VERSION,
-            "task_id": identity.task_id,
-            "task": identity.task_name,
-            "app": identity.app,
-            "attempt": identity.attempt,
-            **({"signature": signature} if signature else {}),
-            **({"moved": True} if moved else {}),
-            **({"repeated": True} if repeated else {}),
-            **({"put_off": put_off} if put_off else {}),
-        },
-    )
+    headers: dict[str, Any] = {
+        "limetask": PROTOCOL_VERSION,
+        "task_id": identity.task_id,
+        "task": identity.task_name,
+        "app": identity.app,
+        "attempt": identity.attempt,
+    }
+    if signer.has_keys:
+        headers["signature"] = signer.sign(_signed_parts(identity, body))
+    if moved:
+        headers["moved"] = True
+    if repeated:
+        headers["repeated"] = True
+    if put_off:
+        headers["put_off"] = put_off
+    return Envelope(body, MSGPACK, new_message_id(), reply_to=identity.reply_to, headers=headers)
+
+
+def encode_repeated(task: Envelope) -> Envelope:
+    """Return a task's message for a queue where it may be already; `task` is from `encode_task`, never a delivery's."""
+    return replace(task, message_id=new_message_id(), headers={**(task.headers or {}), "repeated": True})
 
 
 def encode_dead_letter(envelope: Envelope, queue: str, reason: str, died_at: datetime) -> Envelope:
@@ -110,16 +114,18 @@ def decode_identity(envelope: Envelope, signer: Signer = UNSIGNED) -> TaskIdenti
         raise MessageRefusedError("not a limetask message: it has no header 'limetask'")
     if version != PROTOCOL_VERSION:
         raise MessageRefusedError(f"made by another version of limetask: protocol {version!r}, not {PROTOCOL_VERSION}")
-    task_id, task_name, app = (_text_header(headers, name) for name in ("task_id", "task", "app"))
+    task_id, task_name, app = _text(headers, "task_id"), _text(headers, "task"), _text(headers, "app")
     attempt = headers.get("attempt")
     if type(attempt) is not int or not 1 <= attempt <= MAX_ATTEMPT:
         raise MessageRefusedError(f"header 'attempt' is {attempt!r}, not a number from 1")
     if not ids.belongs_to(task_id, app):
         raise MessageRefusedError(f"task id {task_id!r} was not made for application {app!r}")
-    if not isinstance(envelope.reply_to, str | None):  # a property that is no UTF-8 arrives as bytes
-        raise MessageRefusedError(f"property 'reply_to' is {envelope.reply_to!r}, not a text")
-    identity = TaskIdentity(task_id, task_name, app, attempt, envelope.reply_to)
-    signer.verify(_signed_parts(identity, envelope.body), headers.get("signature"))
+    reply_to = envelope.reply_to
+    if reply_to is not None and not isinstance(reply_to, str):  # a property that is no UTF-8 arrives as bytes
+        raise MessageRefusedError(f"property 'reply_to' is {reply_to!r}, not a text")
+    identity = TaskIdentity(task_id, task_name, app, attempt, reply_to)
+    if signer.has_keys:
+        signer.verify(_signed_parts(identity, envelope.body), headers.get("signature"))
     return identity
 
 
@@ -130,11 +136,6 @@ def decode_task(identity: TaskIdentity, envelope: Envelope) -> TaskMessage:
     return TaskMessage(identity, *decode_arguments(envelope.body))
 
 
-def new_message_id() -> str:
-    """Return an id that no other publish has: brokers and clients tell publishes apart by it."""
-    return uuid.uuid4().hex
-
-
 def _signed_parts(identity: TaskIdentity, body: bytes) -> Iterator[bytes]:
     """Yield all that decides what runs, for whom, and who hears of its end; not how the message travels."""
     yield str(PROTOCOL_VERSION).encode()
@@ -143,7 +144,7 @@ def _signed_parts(identity: TaskIdentity, body: bytes) -> Iterator[bytes]:
     yield body
 
 
-def _text_header(headers: Mapping[str, Any], name: str) -> str:
+def _text(headers: Mapping[str, Any], name: str) -> str:
     value = headers.get(name)
     if not isinstance(value, str) or not value:
         raise MessageRefusedError(f"header {name!r} is {value!r}, not a text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,15 @@ from time import monotonic
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InvalidatePoolError, SQLAlchemyError
 
 from limetask.errors import StoreError, StoreUrlError
 
 CONNECT_SECONDS = 5
 """Time to connect to PostgreSQL, for each address of its host. libpq takes no less than 2."""
+
+# A network may have dropped a connection that has been idle for longer, and tells nobody: the server is asked.
+_IDLE_SECONDS = 30
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -149,7 +153,7 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 def _postgresql_engine(url: URL, answer_seconds: int, options: dict[str, Any]) -> Engine:
     try:
-        engine = create_engine(url, pool_pre_ping=True, connect_args=_libpq_parameters(url, answer_seconds), **options)
+        engine = create_engine(url, connect_args=_libpq_parameters(url, answer_seconds), **options)
     except ImportError as exc:
         raise StoreUrlError(
             'PostgreSQL needs the driver psycopg, which cannot be imported: pip install "limetask[postgresql]"'
@@ -164,7 +168,35 @@ def _postgresql_engine(url: URL, answer_seconds: int, options: dict[str, Any]) -
             _within(answer_seconds + 1, steps, connection), *arguments, **keywords
         )
 
+    @event.listens_for(engine, "checkin")
+    def note_use(_connection: Any, record: Any) -> None:
+        record.info["used_at"] = monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def check_connection(connection: Any, record: Any, _proxy: Any) -> None:
+        # To ask the server each time, as a pool can do, would double what a read takes.
+        is_long_idle = monotonic() - record.info.get("used_at", monotonic()) > _IDLE_SECONDS
+        if _is_ended_by_server(connection) or (is_long_idle and not _answers(engine, connection)):
+            raise InvalidatePoolError
+
     return engine
+
+
+def _is_ended_by_server(connection: Any) -> bool:
+    """Return True if the server has closed an idle connection, or says on it that it will.
+
+    What else it may say there is rare, and the connection is then replaced in vain.
+    """
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
+
+
+def _answers(engine: Engine, connection: Any) -> bool:
+    try:
+        return engine.dialect.do_ping(connection)
+    except engine.dialect.loaded_dbapi.Error:
+        return False
 
 
 def _libpq_parameters(url: URL, answer_seconds: int) -> dict[str, str]:

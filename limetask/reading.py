@@ -79,9 +79,11 @@ class StatusLookup:
             return self._store
 
 
-def pending(task_id: str, app: str, reader: StatusReader) -> TaskStatus:
-    """Return the status of a task of which no more is known than its id."""
-    return TaskStatus(task_id, Status.PENDING, app=app, sent_at=ids.sent_at(task_id), _reader=reader)
+def pending(task_id: str, app: str, reader: StatusReader, task_name: str | None = None) -> TaskStatus:
+    """Return the status of a task of which no more is known than its id, or than its sender knows."""
+    return TaskStatus(
+        task_id, Status.PENDING, task_name=task_name, app=app, sent_at=ids.sent_at(task_id), _reader=reader
+    )
 
 
 def wait_timeout(status: TaskStatus, timeout: float) -> WaitTimeoutError:

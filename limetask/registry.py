@@ -14,7 +14,12 @@ from limetask.topology import QOS_CATEGORIES, QoS
 # A routing key holds 255 bytes: "core.task." + name + ".success.v1" or ".failure.v1".
 MAX_TASK_NAME_BYTES = 234
 
+# Of the ways to call one function few are used, unless it takes any number of arguments.
+_KNOWN_CALLS = 100
+
 _NAME = re.compile(r"[^\s.*#\x00-\x1f\x7f]+(\.[^\s.*#\x00-\x1f\x7f]+)+")
+
+_Shape = tuple[int, frozenset[str]]
 
 
 class TaskDeclaration:
@@ -49,13 +54,19 @@ class TaskDeclaration:
         self.qos = qos
         self.time_limit = time_limit
         self.soft_time_limit = soft_time_limit
+        self._known_calls: set[_Shape] = set()
 
     def check_arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise ArgumentsError if the function cannot be called with an application and these arguments."""
+        shape = _shape_of(args, kwargs)
+        if shape in self._known_calls:
+            return
         try:
             self._signature.bind(None, *args, **kwargs)
         except TypeError as exc:
             raise ArgumentsError(f"task {self.name!r} cannot be called so: {exc}; it is {self._signature}") from None
+        if shape is not None and len(self._known_calls) < _KNOWN_CALLS:
+            self._known_calls.add(shape)
 
 
 _declared: dict[str, TaskDeclaration] = {}
@@ -113,6 +124,16 @@ def is_same_function(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
     module = sys.modules.get(new.__module__)
     is_first_import = getattr(getattr(module, "__spec__", None), "_initializing", False)
     return not is_first_import or old.__code__ is new.__code__
+
+
+def _shape_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Shape | None:
+    """Return how many arguments there are and which names: they alone decide whether a call fits a function.
+
+    None for what is no list and no dict, which may be anything.
+    """
+    if type(args) in (tuple, list) and type(kwargs) is dict:
+        return len(args), frozenset(kwargs)
+    return None
 
 
 def _check_is_function(function: object) -> None:

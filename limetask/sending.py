@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from limetask import ids
 from limetask.application import AnyApplication, identifier_of
 from limetask.arguments import encode_arguments
-from limetask.codec import encode_task
+from limetask.codec import encode_repeated, encode_task
 from limetask.context import current_task_id
-from limetask.errors import (
-    BrokerError,
-    ConnectionLostError,
-    PartlySentError,
-    SendOutcomeUnknownError,
-    TaskNameError,
-)
+from limetask.errors import BrokerError, ConnectionLostError, SendOutcomeUnknownError, TaskNameError
 from limetask.events import encode_event
 from limetask.message import Envelope, TaskIdentity
 from limetask.reading import pending
@@ -26,10 +20,9 @@ from limetask.registry import TaskDeclaration, check_task_name, find_task
 from limetask.settings import Settings
 from limetask.signing import Signer
 from limetask.status import StatusReader, TaskStatus
-from limetask.topology import Names
+from limetask.topology import QOS_CATEGORIES, Names
 
-# How many publishes of send_tasks may await their confirms at a time.
-_PIPELINE = 1000
+NOT_IN_TIME = "the broker did not confirm in time (is it blocked?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +40,13 @@ class PreparedTask:
     """A task that can be sent: its message, the queue that it goes to, and the status that its sender gets."""
 
     queue: str
-    identity: TaskIdentity
-    body: bytes
-    signer: Signer
     envelope: Envelope
     status: TaskStatus
 
     @property
     def repeated(self) -> Envelope:
         """The same task, for a queue where it may be already."""
-        return encode_task(self.identity, self.body, self.signer, repeated=True)
+        return encode_repeated(self.envelope)
 
     def outcome_unknown(self, reason: str) -> SendOutcomeUnknownError:
         """Return the error for a send that was not confirmed."""
@@ -100,8 +90,9 @@ class Preparer:
     """
 
     def __init__(self, settings: Settings, reply_key: str, reader: StatusReader) -> None:
+        names = Names(settings.namespace)
         self._settings = settings
-        self._names = Names(settings.namespace)
+        self._queues = {qos: names.task_queue(qos) for qos in QOS_CATEGORIES}
         self._signer = Signer.of(settings)
         self._reply_key = reply_key
         self._reader = reader
@@ -116,9 +107,11 @@ class Preparer:
         body = encode_arguments(call.args, call.kwargs, self._settings.max_arguments_bytes)
         task_id = ids.new_task_id(app)
         identity = TaskIdentity(task_id, name, app, attempt=1, reply_to=self._reply_key)
-        queue = self._names.task_queue(declaration.qos if declaration else "default")
-        status = replace(pending(task_id, app, self._reader), task_name=name)
-        return PreparedTask(queue, identity, body, self._signer, encode_task(identity, body, self._signer), status)
+        return PreparedTask(
+            self._queues[declaration.qos if declaration else "default"],
+            encode_task(identity, body, self._signer),
+            pending(task_id, app, self._reader, name),
+        )
 
     def event(self, app: AnyApplication, routing_key: str, body: Any) -> PreparedEvent:
         """Return an event that can be published; raises what `publish_event` raises for one that cannot."""
@@ -130,7 +123,7 @@ class Preparer:
 class Sender:
     """Publishes what is prepared until the broker confirms, within the deadline. Belongs to one asyncio loop.
 
-    `open_publisher` returns the connection to publish on, always the same.
+    `open_publisher` returns the connection to publish on, always the same. `deadline` is by the loop's clock.
     """
 
     def __init__(self, settings: Settings, open_publisher: Callable[[], Publisher]) -> None:
@@ -138,18 +131,14 @@ class Sender:
         self._names = Names(settings.namespace)
         self._open_publisher = open_publisher
 
-    async def send(self, prepared: PreparedTask) -> None:
+    async def send(self, prepared: PreparedTask, *, deadline: float | None = None, may_be_there: bool = False) -> None:
         """Publish a task until the broker confirms; what may be there already is flagged as repeated."""
 
         def publish(connection: Publisher, *, may_be_there: bool) -> Awaitable[None]:
             envelope = prepared.repeated if may_be_there else prepared.envelope
             return connection.publish(self._names.tasks_exchange, prepared.queue, envelope)
 
-        await self._until_confirmed(publish, prepared.outcome_unknown)
-
-    async def send_batch(self, batch: Iterable[PreparedTask]) -> list[BaseException | None]:
-        """Send some tasks at a time, and return for each the error that it met, or None."""
-        return await asyncio.gather(*map(self.send, batch), return_exceptions=True)
+        await self._until_confirmed(publish, prepared.outcome_unknown, deadline, may_be_there=may_be_there)
 
     async def publish_event(self, event: PreparedEvent) -> None:
         """Publish an event until the broker confirms; whoever has got it already can tell by its id."""
@@ -160,14 +149,19 @@ class Sender:
         await self._until_confirmed(publish, event.outcome_unknown)
 
     async def _until_confirmed(
-        self, publish: _Publish, outcome_unknown: Callable[[str], SendOutcomeUnknownError]
+        self,
+        publish: _Publish,
+        outcome_unknown: Callable[[str], SendOutcomeUnknownError],
+        deadline: float | None = None,
+        *,
+        may_be_there: bool = False,
     ) -> None:
         connection = self._open_publisher()
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        may_be_there = False
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._timeout if deadline is None else deadline
         while True:
             try:
-                await connection.ready(max(0.0, deadline - asyncio.get_running_loop().time()))
+                await connection.ready(max(0.0, deadline - clock()))
             except BrokerError as exc:
                 if may_be_there:
                     raise outcome_unknown(str(exc)) from exc
@@ -178,26 +172,7 @@ class Sender:
             except ConnectionLostError:
                 may_be_there = True
             except TimeoutError as exc:
-                raise outcome_unknown("the broker did not confirm in time (is it blocked?)") from exc
-
-
-def batches(prepared: Sequence[PreparedTask]) -> Iterator[tuple[int, Sequence[PreparedTask]]]:
-    """Yield parts that may be published at a time, each with the number of its first task."""
-    for start in range(0, len(prepared), _PIPELINE):
-        yield start, prepared[start : start + _PIPELINE]
-
-
-def partly_sent(
-    prepared: Sequence[PreparedTask], start: int, errors: Sequence[BaseException | None]
-) -> PartlySentError:
-    """Return the error that tells which tasks were sent, when the batch that begins with `start` met errors."""
-    statuses = [one.status for one in prepared]
-    outcomes = [None] * start + list(errors)
-    outcomes += [BrokerError("not tried")] * (len(prepared) - len(outcomes))
-    sent = [status for status, error in zip(statuses, outcomes, strict=True) if error is None]
-    unconfirmed = [status for status, error in zip(statuses, outcomes, strict=True) if error is not None]
-    first = next(error for error in errors if error is not None)
-    return PartlySentError(f"{len(sent)} of {len(statuses)} tasks were sent: {first}", sent, unconfirmed)
+                raise outcome_unknown(NOT_IN_TIME) from exc
 
 
 def _declaration_of(task: str | TaskDeclaration) -> TaskDeclaration | None:

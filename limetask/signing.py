@@ -26,6 +26,8 @@ class Signer:
 
     def __init__(self, secrets: Iterable[bytes] = ()) -> None:
         self._keys = tuple(_Key.of(secret) for secret in secrets)
+        self.has_keys = bool(self._keys)
+        """False if nothing is signed: then a message's parts need not be put together."""
 
     @classmethod
     def of(cls, settings: Settings) -> Signer:

@@ -13,13 +13,14 @@ from limetask.aio.connection import Connection
 from limetask.aio.listener import Listener
 from limetask.aio.subscription import Subscription
 from limetask.application import AnyApplication
+from limetask.bulk import Bulk, BulkSender
 from limetask.client import STATUS_READER
 from limetask.ends import Ends
 from limetask.errors import ConnectionLostError
 from limetask.message import Envelope
 from limetask.patterns import EventPattern
 from limetask.reading import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, StatusLookup, wait_timeout
-from limetask.sending import Preparer, Sender, TaskCall, batches, partly_sent
+from limetask.sending import Preparer, Sender, TaskCall
 from limetask.settings import Settings, current_settings
 from limetask.status import TaskStatus
 from limetask.topology import Names
@@ -36,6 +37,7 @@ class Client:
         self._reply_key = self._names.reply_key(secrets.token_hex(8))
         self._preparer = Preparer(settings, self._reply_key, STATUS_READER)
         self._sender = Sender(settings, self._open_publisher)
+        self._bulk_sender = BulkSender(settings, self._open_publisher)
         self._ends = Ends()
         self._lookup = StatusLookup(settings, self._ends.end_of, STATUS_READER)
         self._publisher: Connection | None = None
@@ -50,12 +52,10 @@ class Client:
 
     async def send_many(self, calls: Iterable[TaskCall]) -> list[TaskStatus]:
         """Send many tasks; see `limetask.aio.send_tasks`."""
-        prepared = [self._preparer.task(call) for call in calls]
-        for start, batch in batches(prepared):
-            errors = await self._sender.send_batch(batch)
-            if any(errors):
-                raise partly_sent(prepared, start, errors)
-        return [one.status for one in prepared]
+        bulk = Bulk([self._preparer.task(call) for call in calls])
+        if bulk.tasks:
+            await self._bulk_sender.send(bulk)
+        return bulk.statuses()
 
     async def publish_event(self, app: AnyApplication, routing_key: str, body: Any) -> str:
         """Publish a user's own event; see `limetask.aio.publish_event`."""

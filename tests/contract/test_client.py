@@ -252,6 +252,25 @@ def test_a_lost_confirm_is_sent_again_with_the_same_id(settings: Settings, clien
     assert [letter.headers.get("repeated") for letter in second] == [None, True]
 
 
+def test_many_are_sent_though_their_confirms_are_lost(settings: Settings, client: Client) -> None:
+    """The connection is cut in the midst of many: each task is in the queue, and what may be there twice is flagged."""
+    declare_namespace(settings.broker_url, settings.namespace)
+    with proxy_to(settings.broker_url) as (proxy, url):
+        configure(replace(settings, broker_url=url))
+        client.send("a.task", "acme", "first")
+        cutting = threading.Thread(target=proxy.cut_before_answer)
+        proxy.stall("client")
+        cutting.start()
+        statuses = client.send_many([TaskCall("a.task", "acme", (number,)) for number in range(2500)])
+        cutting.join()
+        assert proxy.connections > 1
+    queue = task_queue(settings)
+    _, *letters = take_all(settings.broker_url, queue, queue_length(settings.broker_url, queue))
+    assert {letter.headers["task_id"] for letter in letters} == {status.id for status in statuses}
+    unflagged = [letter.headers["task_id"] for letter in letters if "repeated" not in letter.headers]
+    assert len(unflagged) == len(set(unflagged))
+
+
 def test_the_client_comes_back_after_the_broker_was_away(settings: Settings, client: Client) -> None:
     """A process that has sent before sends again once the broker is back."""
     with proxy_to(settings.broker_url) as (proxy, url):

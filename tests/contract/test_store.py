@@ -747,8 +747,15 @@ def test_a_silent_server_is_given_up() -> None:
 
 
 @pytest.mark.usefixtures("short_deadlines")
-def test_a_server_that_stops_answering_is_given_up(postgresql_url: str) -> None:
-    """When the network freezes under an open connection, a read fails within its deadlines, and works afterwards."""
+@pytest.mark.parametrize("idle_seconds", [0, 1000])
+def test_a_server_that_stops_answering_is_given_up(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, idle_seconds: float
+) -> None:
+    """When the network freezes under an open connection, a read fails within its deadlines, and works afterwards.
+
+    It makes no difference whether the connection has been idle for so long that the server is asked first.
+    """
+    monkeypatch.setattr(database, "_IDLE_SECONDS", idle_seconds)
     schema.upgrade(postgresql_url)
     with FreezableProxy(postgresql_url) as proxy, closing(Store(proxy.url)) as store:
         assert store.read(new_id(), "shop") is None

@@ -18,7 +18,14 @@ import pytest
 
 from limetask import ErrorInfo, MessageRefusedError, ResultError, Status, ids
 from limetask.arguments import encode_arguments
-from limetask.codec import decode_identity, decode_task, encode_dead_letter, encode_task, new_message_id
+from limetask.codec import (
+    decode_identity,
+    decode_task,
+    encode_dead_letter,
+    encode_repeated,
+    encode_task,
+    new_message_id,
+)
 from limetask.message import (
     Alive,
     Begun,
@@ -202,6 +209,14 @@ class TestTask:
         assert len(made) == 100
         assert TASK_ID not in made
         assert len({new_message_id() for _ in range(100)}) == 100
+
+    def test_a_repeated_task_is_flagged_and_otherwise_the_same(self) -> None:
+        """What is published a second time says so, and has a message id of its own; the first stays as it was."""
+        first = encode_task(IDENTITY, b"body")
+        again = encode_repeated(first)
+        assert again == replace(first, message_id=again.message_id, headers={**(first.headers or {}), "repeated": True})
+        assert again.message_id != first.message_id
+        assert "repeated" not in (first.headers or {})
 
     @pytest.mark.parametrize("content_type", [None, "", "application/json", "application/x-python-serialize"])
     def test_another_content_type_is_refused(self, content_type: str | None) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -156,3 +159,37 @@ def test_the_oldest_id_is_the_smallest_uuid_of_its_millisecond() -> None:
 def test_before_1970_the_oldest_id_is_the_smallest_of_all(moment: datetime) -> None:
     """A moment before all ids, as a retention of a hundred years gives it, has the nil UUID for its bound."""
     assert ids.oldest_id(moment) == str(uuid.UUID(int=0))
+
+
+@pytest.mark.parametrize("new_id", [ids.new_message_id, ids.new_event_id])
+class TestUnique:
+    def test_threads_make_different_ones(self, new_id: Callable[[], str]) -> None:
+        """No id comes twice, whichever thread makes it."""
+        made: list[list[str]] = []
+        threads = [threading.Thread(target=lambda: made.append([new_id() for _ in range(5000)])) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len({one for some in made for one in some}) == 20_000
+
+    def test_a_forked_process_makes_others(self, new_id: Callable[[], str]) -> None:
+        """Parent and child do not go on with the same ids."""
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(writing, "\n".join(new_id() for _ in range(100)).encode())
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as answer:
+            made_by_child = answer.read().split("\n")
+        os.waitpid(child, 0)
+        assert len({*made_by_child, *(new_id() for _ in range(100))}) == 200
+
+
+def test_an_event_id_is_a_uuid() -> None:
+    """Other programs may keep the ids of events as UUIDs: they are, in the canonical form."""
+    made = ids.new_event_id()
+    assert str(uuid.UUID(made)) == made
+    assert uuid.UUID(made).version == 8
+    assert uuid.UUID(made).variant == uuid.RFC_4122

@@ -27,7 +27,7 @@ LAYERS = [
     ["events"],
     ["amqp", "database", "store", "reading", "ends"],
     ["listener", "dead_letters", "delays", "handler_registry", "sending"],
-    ["doctor"],
+    ["doctor", "bulk"],
     ["client"],
     ["aio"],
     ["task"],
