@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -228,7 +227,7 @@ class Settler:
 
     async def _publish_failure(self, identity: TaskIdentity, error: ErrorInfo) -> None:
         completion = Completion(
-            id=str(uuid.uuid4()),
+            id=ids.new_event_id(),
             task_id=identity.task_id,
             task_name=identity.task_name,
             app=identity.app,
@@ -248,7 +247,7 @@ class Settler:
     def _completion(self, work: Work, outcome: Outcome) -> Completion:
         identity = work.message.identity
         return Completion(
-            id=str(uuid.uuid4()),
+            id=ids.new_event_id(),
             task_id=identity.task_id,
             task_name=identity.task_name,
             app=identity.app,
