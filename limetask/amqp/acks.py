@@ -37,6 +37,8 @@ class Acks:
 
     def flush(self) -> None:
         """Send what is collected."""
+        if not self._acked:
+            return
         acked, self._acked = self._acked, set()
         together = list(takewhile(acked.__contains__, self._unacked))
         if together:

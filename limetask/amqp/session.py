@@ -126,6 +126,7 @@ class Session:
         self, exchange: str, routing_key: str, envelope: Envelope, copy_to: str | None, *, mandatory: bool
     ) -> asyncio.Future[None]:
         confirmed: asyncio.Future[None] = self._loop.create_future()
+        self._acks.flush()  # in the order in which it was asked for: what is refused closes the channel
         try:
             self._write(
                 encode_publish(
