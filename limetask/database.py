@@ -82,7 +82,7 @@ def open_engine(
         "hide_parameters": True,
     }
     if autocommit:
-        options["isolation_level"] = "AUTOCOMMIT"
+        options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}  # nothing is left to roll back
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, answer_seconds, sqlite_mode, sqlite_pragmas, options)
     return _postgresql_engine(url, answer_seconds, options)
