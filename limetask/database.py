@@ -187,9 +187,11 @@ def _is_ended_by_server(connection: Any) -> bool:
 
     What else it may say there is rare, and the connection is then replaced in vain.
     """
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return bool(waiting.poll(0))
+    if not hasattr(select, "poll"):  # on Windows, where `select` takes sockets of any number
+        return bool(select.select([connection], [], [], 0)[0])
+    arrived = select.poll()
+    arrived.register(connection, select.POLLIN)
+    return bool(arrived.poll(0))
 
 
 def _answers(engine: Engine, connection: Any) -> bool:
