@@ -15,6 +15,9 @@ from limetask.topology import Names
 WINDOW = 1000
 """How many publishes may await their confirms at a time: the broker has always some left to work on."""
 
+# Large tasks are copied on their way to the socket: not all of them at a time.
+_WINDOW_BYTES = 16 * 1024 * 1024
+
 
 class Bulk:
     """The tasks of one call of `send_tasks`, and what has become of each.
@@ -118,6 +121,7 @@ class _Flight:
         self._progress = progress
         self._waiting = iter(bulk.unconfirmed())
         self._unanswered: dict[int, asyncio.Future[None]] = {}
+        self._unanswered_bytes = 0
         self._has_failed = False
         self._landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -131,7 +135,7 @@ class _Flight:
             self._abandon()
 
     def _fill_window(self) -> None:
-        while len(self._unanswered) < WINDOW and not self._has_failed:
+        while not self._has_failed and len(self._unanswered) < WINDOW and self._unanswered_bytes < _WINDOW_BYTES:
             number = next(self._waiting, None)
             if number is None:
                 break
@@ -144,12 +148,14 @@ class _Flight:
         envelope = task.repeated if self._bulk.may_be_there(number) else task.envelope
         answer = asyncio.ensure_future(self._connection.publish(self._exchange, task.queue, envelope))
         self._unanswered[number] = answer
+        self._unanswered_bytes += len(envelope.body)
         answer.add_done_callback(partial(self._on_answer, number))
 
     def _on_answer(self, number: int, answer: asyncio.Future[None]) -> None:
         error = None if answer.cancelled() else answer.exception()
         if self._unanswered.pop(number, None) is None:
             return  # nobody has waited for it any longer
+        self._unanswered_bytes -= len(self._bulk.tasks[number].envelope.body)
         self._bulk.note_answer(number, error)
         if error is None:
             self._progress.note()

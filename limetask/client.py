@@ -158,9 +158,11 @@ class Client:
         """Close connections and thread. May be called twice."""
         with self._lock:
             loop, self._loop = self._loop, None
+            connections = [one for one in (self._publisher, self._listener) if one is not None]
+            self._publisher = self._listener = None
         self._lookup.close()
         if loop is not None:
-            closing = asyncio.run_coroutine_threadsafe(self._close_connections(), loop)
+            closing = asyncio.run_coroutine_threadsafe(_close_all(connections), loop)
             concurrent.futures.wait([closing], timeout=5.0)
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join(timeout=5.0)
@@ -230,13 +232,6 @@ class Client:
                 asyncio.run_coroutine_threadsafe(self._listener.start(), loop)
             return self._listener
 
-    async def _close_connections(self) -> None:
-        publisher, self._publisher = self._publisher, None
-        if publisher is not None:
-            await publisher.close()
-        if self._listener is not None:
-            await self._listener.close()
-
 
 class _NotConnectedError(BrokerError):
     """Nothing was published: there is no connection now."""
@@ -294,6 +289,11 @@ def _abandon_client_after_fork() -> None:
 atexit.register(close_default_client)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_abandon_client_after_fork)
+
+
+async def _close_all(connections: Iterable[Connection | Listener]) -> None:
+    for connection in connections:
+        await connection.close()
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

@@ -82,7 +82,7 @@ def open_engine(
         "hide_parameters": True,
     }
     if autocommit:
-        options["isolation_level"] = "AUTOCOMMIT"
+        options |= {"isolation_level": "AUTOCOMMIT", "pool_reset_on_return": None}  # nothing is left to roll back
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, answer_seconds, sqlite_mode, sqlite_pragmas, options)
     return _postgresql_engine(url, answer_seconds, options)
@@ -187,9 +187,11 @@ def _is_ended_by_server(connection: Any) -> bool:
 
     What else it may say there is rare, and the connection is then replaced in vain.
     """
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return bool(waiting.poll(0))
+    if not hasattr(select, "poll"):  # on Windows, where `select` takes sockets of any number
+        return bool(select.select([connection], [], [], 0)[0])
+    arrived = select.poll()
+    arrived.register(connection, select.POLLIN)
+    return bool(arrived.poll(0))
 
 
 def _answers(engine: Engine, connection: Any) -> bool:

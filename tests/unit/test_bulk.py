@@ -128,6 +128,20 @@ def test_the_window_stays_full() -> None:
     assert run(bulk, play).connections == 1
 
 
+def test_large_tasks_are_on_their_way_one_after_another() -> None:
+    """Of tasks near the largest message only some are published at a time, and all in the end."""
+    large = Preparer(Settings(max_arguments_bytes=16 * 1024 * 1024), "limetask.reply.abc", STATUS_READER)
+    bulk = Bulk([large.task(TaskCall("a.task", "acme", (b"x" * 9_000_000,))) for _ in range(5)])
+
+    async def play(broker: Broker, sending: asyncio.Task[None]) -> None:
+        while not sending.done():
+            assert len(broker.unanswered) <= 2
+            broker.confirm(1)
+            await turn()
+
+    assert len(run(bulk, play).published) == 5
+
+
 def test_what_was_lost_is_sent_again_before_the_rest() -> None:
     """After a lost connection the tasks without a confirm go first, flagged; what is new to the broker is not."""
     bulk = bulk_of(WINDOW + 5)

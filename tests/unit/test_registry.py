@@ -243,6 +243,29 @@ def test_arguments_that_do_not_fit_are_refused(args: tuple[Any, ...], kwargs: di
     assert complaint in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [((1, 2), {}), ((), {"amount": 1}), ((1,), {"number": 1}), ((), ["number"]), (None, {})],
+    ids=str,
+)
+def test_a_call_that_fits_does_not_let_another_through(args: Any, kwargs: Any) -> None:
+    """After calls that fit, one that does not is refused all the same, and so is what is no arguments at all."""
+    made = declaration(plain)
+    for _ in range(2):
+        made.check_arguments((), {})
+        made.check_arguments((1,), {})
+        made.check_arguments((), {"number": 1})
+        with pytest.raises(ArgumentsError):
+            made.check_arguments(args, kwargs)
+
+
+def test_any_number_of_arguments_is_accepted() -> None:
+    """A function that takes whatever comes can be called in more ways than are remembered."""
+    made = declaration(with_any_arguments)
+    for number in range(300):
+        made.check_arguments([0] * number, {})
+
+
 def test_a_missing_argument_is_refused() -> None:
     """A call without an argument that has no default is refused by the argument's name."""
 
