@@ -183,8 +183,12 @@ class Client:
         if publisher is None or not publisher.is_ready:
             answer(_NotConnectedError())
             return
-        confirmed = publisher.publish(self._tasks_exchange, prepared.queue, prepared.envelope)
-        confirmed.add_done_callback(lambda confirmed: answer(confirmed.exception()))
+        try:
+            confirmed = publisher.publish(self._tasks_exchange, prepared.queue, prepared.envelope)
+        except Exception as exc:  # noqa: BLE001 - it is raised where the caller waits
+            answer(exc)
+        else:
+            confirmed.add_done_callback(lambda confirmed: answer(confirmed.exception()))
 
     def _send_patiently(self, prepared: PreparedTask, deadline: float, error: BaseException) -> None:
         """Send what could not be sent at once; raises the error if that cannot mend itself."""
