@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _WARN_RESULT_BYTES = 64 * 1024
 # Of each queue: those that are started ahead, and as many again on their way here. All are unacked.
 _PREFETCH_AHEAD = 256
+# The window of started tasks is filled up when it has emptied to this share.
+_WINDOW_LEVEL = 0.75
 
 
 class Consumer:
@@ -226,9 +228,11 @@ class Consumer:
         self._start_scheduled = False
         self._fill_slots()
         window = self._slots + self._pace.ahead
-        batch = [work for waiting in self._waiting.values() for work in self._take_fresh(waiting, window)]
-        if batch:
-            self._settler.started(batch, self._on_started, self._doubt)
+        # While there is enough to go on with, starts are collected: one message tells of all of them.
+        if self._in_window() < max(self._slots, window * _WINDOW_LEVEL):
+            batch = [work for waiting in self._waiting.values() for work in self._take_fresh(waiting, window)]
+            if batch:
+                self._settler.started(batch, self._on_started, self._doubt)
         if self._in_window() < self._slots and not any(self._waiting.values()):
             self._intake.has_room(is_quick=self._pace.is_quick)
 

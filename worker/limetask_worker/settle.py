@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 SURE_SECONDS = 2.0
 REPEATED_SECONDS = 3.0
 
-# Acks of bodies that have begun are written together; one that ends sooner is acked at its end.
+# Early acks go out together: after this time, or when there are so many.
 _ACK_SECONDS = 0.02
+_ACKS_AT_A_TIME = 32
 # A task whose start another worker has recorded is looked at again after 1 s, 2 s, 4 s and so on.
 _LONGEST_PUT_OFF_SECONDS = 64
 
@@ -54,6 +55,8 @@ class Settler:
         self._worker = worker
         self._unsettled: set[asyncio.Future[None]] = set()
         self._beginning: list[Work] = []
+        self._ended_unacked = 0
+        self._ack_timer: asyncio.TimerHandle
 
     def started(self, batch: Sequence[Work], proceed: Callable[[Work], None], doubt: Callable[[Work], None]) -> None:
         """Record that these tasks start: one message for all. When it is confirmed, they `proceed`.
@@ -83,31 +86,39 @@ class Settler:
         )
 
     def ack_when_begun(self, work: Work) -> None:
-        """Ack an early delivery as soon as its body has begun."""
+        """Ack an early delivery soon after its body has begun."""
         if not self._beginning:
-            asyncio.get_running_loop().call_later(_ACK_SECONDS, self._ack_begun)
+            self._ack_timer = asyncio.get_running_loop().call_later(_ACK_SECONDS, self._ack_begun)
         self._beginning.append(work)
 
+    def _note_unacked_end(self) -> None:
+        self._ended_unacked += 1
+        if self._ended_unacked >= _ACKS_AT_A_TIME:
+            self._ack_begun()
+
     def _ack_begun(self) -> None:
+        self._ack_timer.cancel()
         beginning, self._beginning = self._beginning, []
+        self._ended_unacked = 0
         for work in beginning:
             if work.is_settled:
                 continue
-            if work.mark.has_begun:
+            if work.has_ended or work.mark.has_begun:
                 self._ack(work)
             else:
                 self.ack_when_begun(work)
 
     def ended(self, work: Work, outcome: Outcome, on_confirmed: Callable[[Work], None]) -> None:
-        """Publish a task's end, ack its delivery, which for a late one waits for the confirm, and call back then."""
+        """Publish a task's end, and call back when it is confirmed; a late delivery is acked then."""
 
         def confirmed() -> None:
-            if not work.is_settled:
+            if work.declaration.acks_late:
                 self._ack(work)
             on_confirmed(work)
 
-        if not work.declaration.acks_late and not work.is_settled:
-            self._ack(work)
+        work.has_ended = True
+        if not work.declaration.acks_late:
+            self._note_unacked_end()
         completion = self._completion(work, outcome)
         reply_to = work.message.identity.reply_to
         self._publish(
@@ -158,6 +169,8 @@ class Settler:
         """Return when everything is confirmed and acked."""
         while self._unsettled:
             await asyncio.wait(self._unsettled)
+        if self._beginning:
+            self._ack_begun()
 
     def _on_start_recorded(
         self,

@@ -33,6 +33,7 @@ class Work:
     copies: list[Delivery] = field(default_factory=list)
     received_at: float = field(default_factory=time.monotonic)
     body_seconds: float | None = None
+    has_ended: bool = False
     is_settled: bool = False
     is_cut_off: bool = False
     time_limit: float | None = None
