@@ -44,6 +44,9 @@ class PatientStore:
     async def claim(self, claim: Claim, max_begun: int, *, take_over: bool) -> Verdict:
         return await self._write(lambda writer: writer.claim(claim, max_begun, take_over=take_over))
 
+    async def claim_all(self, claims: Sequence[Claim], max_begun: int, *, take_over: bool) -> list[Verdict]:
+        return await self._write(lambda writer: writer.claim_all(claims, max_begun, take_over=take_over))
+
     async def release(self, starts: Sequence[Released]) -> None:
         if starts:
             await self._write(lambda writer: writer.release(starts))
