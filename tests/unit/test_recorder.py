@@ -180,8 +180,6 @@ def test_a_lone_end_waits_for_nothing(settings: Settings, broker: Broker) -> Non
             for number in range(1, 4):
                 broker.deliver(ended(started()))
                 await until(lambda tag=number: f"acked {tag}" in broker.facts)  # type: ignore[misc]
-                # As if the next came only after a while: several in no time are a high rate.
-                await asyncio.sleep(2 / recorder_module._HIGH_RATE)
 
     run(scenario)
     assert broker.facts == ["wrote 1", "acked 1", "wrote 1", "acked 2", "wrote 1", "acked 3"]

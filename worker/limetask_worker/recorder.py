@@ -37,6 +37,7 @@ from limetask_worker.handler_queues import HandlerQueues
 from limetask_worker.losses import Losses
 from limetask_worker.patient_store import PatientStore
 from limetask_worker.process import run_child, unless_stopped
+from limetask_worker.rate import Rate
 from limetask_worker.store_writer import RecordRejectedError
 from limetask_worker.verdicts import Verdicts
 
@@ -75,6 +76,7 @@ class Recorder:
         self._arrived = asyncio.Event()
         self._more_than_starts = asyncio.Event()
         self._batch_begun = 0.0
+        self._rate = Rate()
         self._store = PatientStore(settings.resolved_store_url)
         self._losses = Losses(self._store, publishing, self._names, settings.worker_timeout)
         self._verdicts = Verdicts(self._store, publishing, self._names, self._losses, settings.max_deliveries)
@@ -134,9 +136,8 @@ class Recorder:
         """Let arrive what can share a transaction with what is here, unless that keeps somebody waiting for little."""
         if not 0 < len(self._pending) < _BATCH:
             return
-        seconds = asyncio.get_running_loop().time() - self._batch_begun
-        if len(self._pending) > _HIGH_RATE * seconds:
-            await asyncio.sleep(_GATHER_SECONDS - seconds)
+        if self._rate.per_second > _HIGH_RATE:
+            await asyncio.sleep(self._batch_begun + _GATHER_SECONDS - asyncio.get_running_loop().time())
         else:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER_SECONDS):
@@ -145,6 +146,7 @@ class Recorder:
     async def _record_batch(self) -> None:
         self._batch_begun = asyncio.get_running_loop().time()
         deliveries = self._take_batch()
+        self._rate.note(len(deliveries))
         if not self._pending:
             self._arrived.clear()
             self._more_than_starts.clear()
