@@ -28,6 +28,8 @@ from limetask.message import (
 )
 from limetask.status import ErrorInfo, Status
 
+_ENDS = {status.value: status for status in (Status.SUCCESS, Status.FAILURE)}
+
 
 def encode_completion(completion: Completion, result: bytes | None = None) -> Envelope:
     """Return the event of a task's end; `result`, if given, is its result, encoded already."""
@@ -235,14 +237,16 @@ def _own_task_id(fields: Mapping[str, Any]) -> str:
 
 
 def _terminal(name: str) -> Status:
-    status = Status(name)
-    if status not in (Status.SUCCESS, Status.FAILURE):
+    status = _ENDS.get(name)
+    if status is None:
         raise ValueError(f"{name!r} is not the end of a task")
     return status
 
 
 def _moment(text: Any) -> datetime:
     moment = datetime.fromisoformat(_text(text))
+    if moment.tzinfo is UTC:  # as limetask writes it
+        return moment
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
     return moment.astimezone(UTC)

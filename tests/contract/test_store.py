@@ -31,7 +31,7 @@ from limetask.database import parse_store_url
 from limetask.errors import StoreError, StoreTooNewError, StoreUrlError
 from limetask.message import Claim, Completion, Decision, Released, Started
 from limetask.status import ErrorInfo, Rank, Status, TaskStatus
-from limetask.store import SCHEMA_VERSION, VERSION_TABLE, Store, metadata
+from limetask.store import SCHEMA_VERSION, VERSION_TABLE, Store, metadata, task_status
 from limetask_worker import schema
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 
@@ -299,6 +299,27 @@ def test_a_repeated_record_changes_nothing(store: Store, writer: StoreWriter) ->
     assert store.read(record.task_id, "shop") == status_of(record)
 
 
+def test_large_results_share_a_transaction(store: Store, writer: StoreWriter) -> None:
+    """What a batch may hold at most, and all of it to be escaped, is written as ever."""
+    records = [ended(new_id(), result='"\\\x00' * (1024 * 1024 // 8)) for _ in range(16)]
+    writer.merge(records)
+    assert [store.read(record.task_id, "shop") for record in records] == [status_of(record) for record in records]
+
+
+@pytest.mark.parametrize("moment", [SENT, datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, tzinfo=UTC)])
+def test_rows_are_kept_as_sqlalchemy_keeps_them(migrated_url: str, writer: StoreWriter, moment: datetime) -> None:
+    """The writer passes SQLAlchemy's types by, and what it writes is the same, to the last character."""
+    ours, theirs = sorted(new_id() for _ in range(2))
+    changes: dict[str, Any] = {"sent_at": moment, "started_at": moment, "finished_at": moment}
+    writer.merge([started(ours, acks_late=True), ended(ours, **changes)])
+    with engine_of(migrated_url) as engine, engine.begin() as connection:
+        [row] = connection.execute(task_status.select()).mappings()
+        connection.execute(task_status.insert(), {**row, "task_id": theirs})
+        rows = connection.execute(text("SELECT * FROM limetask_task_status ORDER BY task_id")).all()
+    assert len(str(rows[0].task_id)) == len(str(rows[1].task_id))
+    assert rows[0][1:] == rows[1][1:]
+
+
 # Claiming
 
 
@@ -357,6 +378,43 @@ def test_a_late_task_is_not_taken_over_before_its_time(writer: StoreWriter) -> N
     verdict = writer.claim(claim, 5, take_over=False)
     assert (verdict.decision, verdict.worker) == (Decision.STARTED_ELSEWHERE, "a")
     assert decided(writer, claim) == (Decision.RUN, 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_claims_of_one_batch_are_decided_like_those_of_several(writer: StoreWriter, seed: int) -> None:
+    """Several claims at once, some of them of the same task, get the verdicts that they would have got one by one."""
+    chance = random.Random(seed)
+    together, apart = ([new_id() for _ in range(20)] for _ in range(2))
+    known = [chance.randrange(20) for _ in range(10)]
+    asked = [(chance.randrange(20), random_start(chance)) for _ in range(200)]
+    for task_ids in (together, apart):
+        writer.merge([started(task_ids[one], worker="worker 0", acks_late=True) for one in known[:5]])
+        writer.merge([ended(task_ids[one]) for one in known[5:]])
+    verdicts = writer.claim_all([claim_about(together[one], start) for one, start in asked], 2, take_over=True)
+    expected = [writer.claim(claim_about(apart[one], start), 2, take_over=True) for one, start in asked]
+    assert [replace(one, task_id="") for one in verdicts] == [replace(one, task_id="") for one in expected]
+    assert {verdict.decision for verdict in verdicts} == set(Decision)
+    last = [writer.claim(claim_about(one, started("")), 2, take_over=False) for one in (*together, *apart)]
+    assert [replace(one, task_id="") for one in last[:20]] == [replace(one, task_id="") for one in last[20:]]
+
+
+def random_start(chance: random.Random) -> Started:
+    return started(
+        "", worker=f"worker {chance.randrange(4)}", acks_late=chance.random() < 0.8, attempt=chance.choice([1, 1, 1, 2])
+    )
+
+
+def claim_about(task_id: str, start: Started) -> Claim:
+    return claim_of(replace(start, task_id=task_id), may_run_again=True)
+
+
+def test_more_claims_than_a_statement_takes_parameters(writer: StoreWriter) -> None:
+    """However many claims come at once, all are decided."""
+    starts = [started(new_id()) for _ in range(1100)]
+    writer.merge([ended(start.task_id) for start in starts])
+    verdicts = writer.claim_all([claim_of(start, may_run_again=False) for start in starts], 5, take_over=False)
+    assert {verdict.decision for verdict in verdicts} == {Decision.ENDED}
+    assert len(verdicts) == 1100
 
 
 def released(start: Started) -> Released:

@@ -45,6 +45,7 @@ ONLY_IMPORTERS = {
         "limetask.database",
         "limetask.store",
         "limetask_worker.store_writer",
+        "limetask_worker.upsert",
         "limetask_worker.schema",
         "limetask_worker.migrations",
     },

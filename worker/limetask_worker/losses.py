@@ -56,8 +56,9 @@ class Losses:
 
         The news of a death comes by another connection than the last starts, and may be faster.
         """
-        for worker in {record.worker for record in records if isinstance(record, Started)} & self._dead.keys():
-            await self._settle(self._dead[worker])
+        if self._dead:
+            for worker in {record.worker for record in records if isinstance(record, Started)} & self._dead.keys():
+                await self._settle(self._dead[worker])
 
     async def note_life(self, alive: Alive) -> None:
         """Hear of living workers, and fail what they have ended, and told, and what is not recorded all the same.

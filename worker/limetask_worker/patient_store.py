@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime
 from typing import TypeVar
 
 from limetask.errors import StoreError
 from limetask.message import Claim, Completion, HandlerBindings, HandlerGone, Released, Started, Verdict
-from limetask_worker.schema import upgrade
+from limetask.store import SCHEMA_VERSION, Store
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class PatientStore:
 
     async def open(self) -> None:
         """Bring the store's schema up to date. Raises ConfigurationError for a store that cannot be used."""
-        await self._do(lambda: upgrade(self._url))
+        await self._do(lambda: _bring_up_to_date(self._url))
         self._writer = StoreWriter(self._url)
 
     async def merge(self, records: Sequence[Started | Completion]) -> None:
@@ -43,6 +44,9 @@ class PatientStore:
 
     async def claim(self, claim: Claim, max_begun: int, *, take_over: bool) -> Verdict:
         return await self._write(lambda writer: writer.claim(claim, max_begun, take_over=take_over))
+
+    async def claim_all(self, claims: Sequence[Claim], max_begun: int, *, take_over: bool) -> list[Verdict]:
+        return await self._write(lambda writer: writer.claim_all(claims, max_begun, take_over=take_over))
 
     async def release(self, starts: Sequence[Released]) -> None:
         if starts:
@@ -91,3 +95,13 @@ class PatientStore:
                     logger.error("the store cannot be used, records wait in the results queue: %s", exc)
                 complained = True
                 await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _bring_up_to_date(url: str) -> None:
+    with closing(Store(url)) as store:
+        if store.schema_version() == SCHEMA_VERSION:
+            return
+    # Alembic takes longer to import than all the rest of a start.
+    from limetask_worker.schema import upgrade
+
+    upgrade(url)

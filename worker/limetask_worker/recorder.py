@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -36,6 +37,7 @@ from limetask_worker.handler_queues import HandlerQueues
 from limetask_worker.losses import Losses
 from limetask_worker.patient_store import PatientStore
 from limetask_worker.process import run_child, unless_stopped
+from limetask_worker.rate import Rate
 from limetask_worker.store_writer import RecordRejectedError
 from limetask_worker.verdicts import Verdicts
 
@@ -45,9 +47,14 @@ T = TypeVar("T")
 Record = Started | Completion
 
 _BATCH = 1000
+_BATCH_BYTES = 16 * 1024**2  # all of it may become one value of one statement
 _PREFETCH = 2 * _BATCH  # one batch being written, the next one here already
-# A task that takes no time has its start and its end in one transaction.
+# At a higher rate than this, in messages a second, a transaction for each few of them would take most of the time.
+_HIGH_RATE = 1000.0
+_GATHER_SECONDS = 0.05
+# A start alone is in no hurry: a task that takes no time has its end in the same transaction.
 _LINGER_SECONDS = 0.005
+_YOUNG_OBJECTS = 20_000
 _WATCH_EVERY_SECONDS = 2.0
 _PRUNE_EVERY_SECONDS = 600.0
 _PRUNE_ROWS = 1000
@@ -67,6 +74,9 @@ class Recorder:
         self._publishing = publishing
         self._pending: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
+        self._more_than_starts = asyncio.Event()
+        self._batch_begun = 0.0
+        self._rate = Rate()
         self._store = PatientStore(settings.resolved_store_url)
         self._losses = Losses(self._store, publishing, self._names, settings.worker_timeout)
         self._verdicts = Verdicts(self._store, publishing, self._names, self._losses, settings.max_deliveries)
@@ -86,9 +96,8 @@ class Recorder:
         background = [asyncio.ensure_future(self._prune_for_ever()), asyncio.ensure_future(self._watch_for_ever())]
         while not stop.is_set():
             await self._arrived.wait()
-            if len(self._pending) < _BATCH:
-                await asyncio.sleep(_LINGER_SECONDS)
-            await self._record_pending()
+            await self._gather()
+            await self._record_batch()
         await self._drain()
         waking.cancel()
         for service in background:
@@ -100,6 +109,8 @@ class Recorder:
     def _on_delivery(self, delivery: Delivery) -> None:
         self._pending.append(delivery)
         self._arrived.set()
+        if delivery.envelope.kind != "started":
+            self._more_than_starts.set()
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -119,27 +130,50 @@ class Recorder:
                     await self._arrived.wait()
             except TimeoutError:
                 return
-            await self._record_pending()
+            await self._record_batch()
 
-    async def _record_pending(self) -> None:
-        self._arrived.clear()
-        while self._pending:
-            deliveries = [self._pending.popleft() for _ in range(min(_BATCH, len(self._pending)))]
+    async def _gather(self) -> None:
+        """Let arrive what can share a transaction with what is here, unless that keeps somebody waiting for little."""
+        if not 0 < len(self._pending) < _BATCH:
+            return
+        if self._rate.per_second > _HIGH_RATE:
+            await asyncio.sleep(self._batch_begun + _GATHER_SECONDS - asyncio.get_running_loop().time())
+        else:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_SECONDS):
+                    await self._more_than_starts.wait()
+
+    async def _record_batch(self) -> None:
+        self._batch_begun = asyncio.get_running_loop().time()
+        deliveries = self._take_batch()
+        self._rate.note(len(deliveries))
+        if not self._pending:
+            self._arrived.clear()
+            self._more_than_starts.clear()
+        if deliveries:
             await self._record(deliveries)
+
+    def _take_batch(self) -> list[Delivery]:
+        batch: list[Delivery] = []
+        size = 0
+        while self._pending and len(batch) < _BATCH and size < _BATCH_BYTES:
+            batch.append(self._pending.popleft())
+            size += len(batch[-1].envelope.body)
+        return batch
 
     async def _record(self, deliveries: Sequence[Delivery]) -> None:
         """Act on a run of deliveries in their order, and only then ack them.
 
-        Starts and ends that follow one another are one transaction.
+        What is alike and follows one another is one transaction.
         """
         for kind, group in groupby(deliveries, key=_group_of):
             match kind:
                 case "records":
-                    await self._write(list(group))
+                    await self._together(group, _records_in, self._write)
                 case "claim":
-                    await self._each(group, decode_claim, self._verdicts.decide)
+                    await self._together(group, _one(decode_claim), self._verdicts.decide)
                 case "released":
-                    await self._each(group, decode_released, self._verdicts.take_back)
+                    await self._together(group, _one(decode_released), self._store.release)
                 case "alive":
                     await self._each(group, decode_alive, self._losses.note_life)
                 case "worker-lost":
@@ -162,25 +196,37 @@ class Recorder:
             except (MessageRefusedError, RecordRejectedError) as exc:
                 await self._set_aside(delivery, str(exc))
 
-    async def _write(self, deliveries: Sequence[Delivery]) -> None:
-        records: list[tuple[Record, Delivery]] = []
-        for delivery in deliveries:
+    async def _together(
+        self,
+        group: Iterable[Delivery],
+        decode: Callable[[Delivery], Sequence[T]],
+        act: Callable[[Sequence[T]], Awaitable[None]],
+    ) -> None:
+        """Act on all that a run of deliveries holds at once, or one by one if the store refuses something of it."""
+        told: list[tuple[Delivery, Sequence[T]]] = []
+        for delivery in group:
             try:
-                records += [(record, delivery) for record in _decode(delivery)]
+                told.append((delivery, decode(delivery)))
             except MessageRefusedError as exc:
                 await self._set_aside(delivery, str(exc))
         try:
-            await self._store.merge([record for record, _ in records])
+            await act([value for _, values in told for value in values])
         except RecordRejectedError:
-            await self._write_one_by_one(records)
-        await self._losses.note_starts(record for record, _ in records)
+            await self._one_by_one(told, act)
 
-    async def _write_one_by_one(self, records: Iterable[tuple[Record, Delivery]]) -> None:
-        for record, delivery in records:
-            try:
-                await self._store.merge([record])
-            except RecordRejectedError as exc:
-                await self._set_aside(delivery, str(exc))
+    async def _one_by_one(
+        self, told: Iterable[tuple[Delivery, Sequence[T]]], act: Callable[[Sequence[T]], Awaitable[None]]
+    ) -> None:
+        for delivery, values in told:
+            for value in values:
+                try:
+                    await act([value])
+                except RecordRejectedError as exc:
+                    await self._set_aside(delivery, str(exc))
+
+    async def _write(self, records: Sequence[Record]) -> None:
+        await self._store.merge(records)
+        await self._losses.note_starts(records)
 
     async def _note_death(self, lost: WorkerLost) -> None:
         await self._losses.note_death(lost)
@@ -223,10 +269,14 @@ def _group_of(delivery: Delivery) -> str | None:
     return "records" if kind in ("started", "completion") else kind
 
 
-def _decode(delivery: Delivery) -> Sequence[Record]:
+def _records_in(delivery: Delivery) -> Sequence[Record]:
     if delivery.envelope.kind == "started":
         return decode_started(delivery.envelope.body)
     return [decode_completion(delivery.envelope.body)]
+
+
+def _one(decode: Callable[[bytes], T]) -> Callable[[Delivery], Sequence[T]]:
+    return lambda delivery: [decode(delivery.envelope.body)]
 
 
 async def run_recorder(options: ChildOptions, control: Control, stop: asyncio.Event) -> bool:
@@ -236,6 +286,7 @@ async def run_recorder(options: ChildOptions, control: Control, stop: asyncio.Ev
     publishing = Connection(settings, f"recorder-publisher {options.worker}")
     recorder = Recorder(settings, consuming, publishing)
     if await unless_stopped(_open(recorder, consuming, publishing), stop):
+        _spare_the_garbage_collector()
         control.send_ready({})
         await recorder.run(stop)
     await consuming.close()
@@ -249,6 +300,12 @@ async def _open(recorder: Recorder, consuming: Connection, publishing: Connectio
     await publishing.ready_at_last()
     await consuming.ready_at_last()
     await recorder.start()
+
+
+def _spare_the_garbage_collector() -> None:
+    """Have it look less often: a batch is thousands of objects, none in a cycle, and all modules are here to stay."""
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)
 
 
 if __name__ == "__main__":

@@ -7,31 +7,29 @@ anywhere, and the row is the same in the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
-from operator import attrgetter, itemgetter
-from typing import Any, TypeAlias
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any
 
 import orjson
 from sqlalchemy import (
     URL,
     ColumnElement,
     Connection,
-    Row,
-    RowMapping,
     and_,
     bindparam,
     case,
     delete,
     false,
-    func,
     null,
     select,
     tuple_,
     update,
 )
+from sqlalchemy import Row as ReadRow
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
@@ -41,13 +39,14 @@ from limetask.errors import StoreError
 from limetask.message import Claim, Completion, Decision, HandlerBindings, HandlerGone, Released, Started, Verdict
 from limetask.status import Rank, Status
 from limetask.store import event_handler, is_started, task_status
+from limetask_worker.upsert import Row, upsert
 
 WRITE_SECONDS = 30
 """Time for PostgreSQL to run one statement, or for SQLite to get its lock."""
 
 _columns = task_status.c
 _Values = dict[str, Any]
-Insert: TypeAlias = postgresql.Insert | sqlite.Insert
+_Record = Started | Completion
 
 
 class RecordRejectedError(StoreError):
@@ -66,11 +65,11 @@ class StoreWriter:
         self._url = parse_store_url(url)
         # FULL, since a record is acked to the broker once it is committed: a power cut must not undo the commit.
         self._engine = open_engine(self._url, answer_seconds=WRITE_SECONDS, sqlite_pragmas=("synchronous = FULL",))
-        self._upsert = _upsert(self._url.get_backend_name(), _moves_forward)
-        self._overwrite = _upsert(self._url.get_backend_name(), None)
+        self._bring_forward = upsert(self._url.get_backend_name(), _moves_forward)
+        self._overwrite = upsert(self._url.get_backend_name())
         self._note_handler = _upsert_handler(self._url.get_backend_name())
 
-    def merge(self, records: Sequence[Started | Completion]) -> None:
+    def merge(self, records: Iterable[Started | Completion]) -> None:
         """Bring the rows of these tasks forward, in one transaction: all of them or none.
 
         Raises RecordRejectedError if the database refuses one of the records, whichever it is.
@@ -79,23 +78,32 @@ class StoreWriter:
         if not rows:
             return
         with _write_errors(self._url), self._engine.begin() as connection:
-            connection.execute(self._upsert, rows)
+            self._bring_forward.write(connection, rows)
 
     def claim(self, claim: Claim, max_begun: int, *, take_over: bool) -> Verdict:
-        """Decide whether a task may run, and record its start if it may. In one transaction.
+        """Decide one claim, as `claim_all` does."""
+        return self.claim_all([claim], max_begun, take_over=take_over)[0]
 
-        To decide the same claim twice, as after a redelivery, gives the same answer. A task may begin `max_begun`
-        times. `take_over` is whether a late task may be taken from the worker that has started it. Raises
-        RecordRejectedError if the database refuses the record.
+    def claim_all(self, claims: Sequence[Claim], max_begun: int, *, take_over: bool) -> list[Verdict]:
+        """Decide whether tasks may run, one after the other, and record the starts of those that may.
+
+        All in one transaction. To decide the same claim twice, as after a redelivery, gives the same answer. A task
+        may begin `max_begun` times. `take_over` is whether a late task may be taken from the worker that has started
+        it. Raises RecordRejectedError if the database refuses one of the records.
         """
-        start = claim.start
         with _write_errors(self._url), self._engine.begin() as connection:
-            stored = connection.execute(_STORED, {"task_id": start.task_id}).mappings().first()
-            decision, begun = _decide(claim, stored, max_begun, take_over=take_over)
-            if decision is Decision.RUN:
-                connection.execute(self._overwrite, _values_of(start) | {"begun": begun})
-        worker = stored["worker"] if stored is not None else None
-        return Verdict(start.task_id, start.attempt, decision, begun, worker)
+            known = _stored(connection, claims)
+            given: dict[str, Row] = {}
+            verdicts = []
+            for claim in claims:
+                verdict = _decide(claim, known.get(claim.start.task_id), max_begun, take_over=take_over)
+                verdicts.append(verdict)
+                if verdict.decision is Decision.RUN:
+                    row = _row_of_start(claim.start, verdict.begun)
+                    known[verdict.task_id] = given[verdict.task_id] = row
+            if given:
+                self._overwrite.write(connection, [given[task_id] for task_id in sorted(given)])
+        return verdicts
 
     def release(self, starts: Iterable[Released]) -> None:
         """Take back recorded starts whose bodies have not begun. In one transaction."""
@@ -197,9 +205,11 @@ _DELETE_HANDLER = delete(event_handler).where(
     event_handler.c.name == bindparam("name"), event_handler.c.declared_at <= bindparam("gone_at")
 )
 
-_STORED = select(_columns.attempt, _columns.rank, _columns.worker, _columns.started_at, _columns.begun).where(
-    _columns.task_id == bindparam("task_id")
-)
+_STORED = select(
+    _columns.task_id, _columns.attempt, _columns.rank, _columns.worker, _columns.started_at, _columns.begun
+).where(_columns.task_id.in_(bindparam("task_ids", expanding=True)))
+# SQLite before 3.32 takes no more than 999 parameters.
+_MANY_IDS = 500
 
 
 def _moves_forward(new: Any, old: Any) -> ColumnElement[bool]:
@@ -207,21 +217,7 @@ def _moves_forward(new: Any, old: Any) -> ColumnElement[bool]:
     return tuple_(new.attempt, new.rank) > tuple_(old.attempt, old.rank)
 
 
-def _upsert(backend: str, condition: Callable[[Any, Any], ColumnElement[bool]] | None) -> Insert:
-    insert = postgresql.insert if backend == "postgresql" else sqlite.insert
-    statement = insert(task_status)
-    old, new = _columns, statement.excluded
-    values: _Values = {column.name: new[column.name] for column in old if not column.primary_key}
-    # A Completion does not know these two: what its start said stays.
-    values["acks_late"] = func.coalesce(new.acks_late, old.acks_late)
-    if condition is not None:
-        values["begun"] = case((new.attempt > old.attempt, 1), else_=old.begun)
-    return statement.on_conflict_do_update(
-        index_elements=[old.task_id], set_=values, where=None if condition is None else condition(new, old)
-    )
-
-
-def _upsert_handler(backend: str) -> Insert:
+def _upsert_handler(backend: str) -> postgresql.Insert | sqlite.Insert:
     """Return what makes a handler's row without bindings, or only brings its times forward."""
     insert = postgresql.insert if backend == "postgresql" else sqlite.insert
     statement = insert(event_handler)
@@ -244,7 +240,25 @@ def _bindings_row(name: str, bindings: Iterable[str]) -> _Values:
     return {"of_name": name, "kept": orjson.dumps(sorted(bindings)).decode()}
 
 
-def _decide(claim: Claim, stored: RowMapping | None, max_begun: int, *, take_over: bool) -> tuple[Decision, int]:
+def _stored(connection: Connection, claims: Iterable[Claim]) -> dict[str, Mapping[str, Any]]:
+    """Return what is stored of the tasks that are claimed, by their ids."""
+    task_ids = sorted({claim.start.task_id for claim in claims})
+    rows: dict[str, Mapping[str, Any]] = {}
+    for first in range(0, len(task_ids), _MANY_IDS):
+        some = task_ids[first : first + _MANY_IDS]
+        rows |= {row["task_id"]: row for row in connection.execute(_STORED, {"task_ids": some}).mappings()}
+    return rows
+
+
+def _decide(claim: Claim, stored: Mapping[str, Any] | None, max_begun: int, *, take_over: bool) -> Verdict:
+    worker = stored["worker"] if stored is not None else None
+    decision, begun = _decision(claim, stored, max_begun, take_over=take_over)
+    return Verdict(claim.start.task_id, claim.start.attempt, decision, begun, worker)
+
+
+def _decision(
+    claim: Claim, stored: Mapping[str, Any] | None, max_begun: int, *, take_over: bool
+) -> tuple[Decision, int]:
     """Return the decision, and how often the body has begun then."""
     start = claim.start
     if stored is None or stored["attempt"] < start.attempt:
@@ -261,59 +275,73 @@ def _decide(claim: Claim, stored: RowMapping | None, max_begun: int, *, take_ove
     return Decision.RUN, begun + 1
 
 
-def _newest_rows(records: Iterable[Started | Completion]) -> list[_Values]:
+def _newest_rows(records: Iterable[_Record]) -> list[Row]:
     """Return one row a task, sorted by id so that two writers could not lock each other out."""
-    rows: dict[str, _Values] = {}
+    newest: dict[str, _Record] = {}
+    acks_late: dict[str, bool] = {}
     for record in records:
-        new = _values_of(record)
-        old = rows.get(record.task_id)
-        if old is None or _replaces(new, old):
-            rows[record.task_id] = new if old is None else _with_known_acks_late(new, old)
-    return sorted(rows.values(), key=itemgetter("task_id"))
+        old = newest.get(record.task_id)
+        if old is None or _replaces(record, old):
+            newest[record.task_id] = record
+            if isinstance(record, Started):
+                acks_late[record.task_id] = record.acks_late
+    return [_row_of(newest[task_id], acks_late.get(task_id)) for task_id in sorted(newest)]
 
 
-def _replaces(new: _Values, old: _Values) -> bool:
-    return bool((new["attempt"], new["rank"]) > (old["attempt"], old["rank"]))
+def _replaces(new: _Record, old: _Record) -> bool:
+    return (new.attempt, _rank_of(new)) > (old.attempt, _rank_of(old))
 
 
-def _with_known_acks_late(new: _Values, old: _Values) -> _Values:
-    return new if new["acks_late"] is not None else {**new, "acks_late": old["acks_late"]}
+def _rank_of(record: _Record) -> Rank:
+    return record.rank if isinstance(record, Completion) else Rank.STARTED
 
 
-def _values_of(record: Started | Completion) -> _Values:
-    ended = _values_of_end(record) if isinstance(record, Completion) else _values_of_start(record)
+def _row_of(record: _Record, acks_late: bool | None) -> Row:
+    return _row_of_end(record, acks_late) if isinstance(record, Completion) else _row_of_start(record)
+
+
+def _row_of_start(start: Started, begun: int = 1) -> Row:
     return {
-        "task_id": record.task_id,
-        "app": record.app,
-        "task_name": record.task_name,
-        "attempt": record.attempt,
-        "worker": record.worker,
-        "sent_at": record.sent_at,
-        "started_at": record.started_at,
-        **ended,
-    }
-
-
-def _values_of_start(record: Started) -> _Values:
-    return {
+        "task_id": start.task_id,
+        "app": start.app,
+        "task_name": start.task_name,
+        "attempt": start.attempt,
         "rank": Rank.STARTED.value,
         "status": Status.STARTED.value,
         "result": None,
         "error": None,
-        "acks_late": record.acks_late,
+        "worker": start.worker,
+        "acks_late": start.acks_late,
+        "begun": begun,
+        "sent_at": _in_utc(start.sent_at),
+        "started_at": _in_utc(start.started_at),
         "finished_at": None,
     }
 
 
-def _values_of_end(record: Completion) -> _Values:
+def _row_of_end(end: Completion, acks_late: bool | None) -> Row:
     return {
-        "rank": record.rank.value,
-        "status": record.status.value,
-        "result": _json_text(record.result),
-        "error": None if record.error is None else _json_text(asdict(record.error)),
-        "acks_late": None,
-        "finished_at": record.finished_at,
+        "task_id": end.task_id,
+        "app": end.app,
+        "task_name": end.task_name,
+        "attempt": end.attempt,
+        "rank": end.rank.value,
+        "status": end.status.value,
+        "result": _json_text(end.result),
+        "error": None if end.error is None else _json_text(asdict(end.error)),
+        "worker": end.worker,
+        "acks_late": acks_late,
+        "begun": 1,
+        "sent_at": _in_utc(end.sent_at),
+        "started_at": None if end.started_at is None else _in_utc(end.started_at),
+        "finished_at": _in_utc(end.finished_at),
     }
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise RecordRejectedError(f"a record cannot be written: the time {moment.isoformat()} has no time zone")
+    return moment.astimezone(UTC)
 
 
 def _json_text(value: Any) -> str:
@@ -337,7 +365,7 @@ def _write_errors(url: URL) -> Iterator[None]:
     with store_errors(url):
         try:
             yield
-        except (StatementError, UnicodeEncodeError, OverflowError) as exc:
+        except (StatementError, UnicodeEncodeError, OverflowError, orjson.JSONEncodeError) as exc:
             if _is_refusal(exc):
                 raise RecordRejectedError(f"the status store refuses a record: {_reason(exc)}") from exc
             raise
@@ -354,5 +382,5 @@ def _reason(error: Exception) -> str:
     return str(error.orig if isinstance(error, StatementError) else error)
 
 
-def _started_of(row: Row[*tuple[Any, ...]]) -> Started:
+def _started_of(row: ReadRow[*tuple[Any, ...]]) -> Started:
     return Started(**row._mapping)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from limetask.amqp import Connection
 from limetask.errors import StoreError
-from limetask.message import Claim, Decision, Released, Verdict
+from limetask.message import Claim, Decision, Verdict
 from limetask.records import encode_verdict
 from limetask.topology import Names
 from limetask_worker.losses import Losses
@@ -35,13 +36,24 @@ class Verdicts:
         self._deferred: dict[_Key, tuple[Claim, str]] = {}
         self._deciding: set[asyncio.Task[None]] = set()
 
-    async def decide(self, claim: Claim) -> None:
-        """Decide whether a worker may run a task, and tell it.
+    async def decide(self, claims: Sequence[Claim]) -> None:
+        """Decide which of these claims' workers may run their tasks, and tell each.
 
-        What another worker has started waits for a moment: the news may be on its way that this one is dead.
+        What another worker has started waits for a moment: the news may be on its way that this one is dead. Raises
+        RecordRejectedError if the store refuses one of them; those that were decided may be decided again.
         """
-        key = claim.start.task_id, claim.start.attempt, claim.reply_to
-        self._deferred.pop(key, None)
+        for claim in claims:
+            self._deferred.pop(_key_of(claim), None)
+        verdicts = await self._store.claim_all(claims, self._max_deliveries, take_over=False)
+        await self._losses.note_starts([claim.start for claim in claims])
+        for claim, verdict in zip(claims, verdicts, strict=True):
+            if verdict.decision is Decision.STARTED_ELSEWHERE:
+                await self._decide_alone(claim)
+            else:
+                self._answer(claim, verdict)
+
+    async def _decide_alone(self, claim: Claim) -> None:
+        # Asked anew: a claim before this one may have taken the task over just now.
         verdict = await self._claim(claim, take_over=False)
         owner = verdict.worker
         if verdict.decision is not Decision.STARTED_ELSEWHERE:
@@ -49,23 +61,19 @@ class Verdicts:
         elif owner is None or owner == claim.start.worker or self._losses.is_dead(owner):
             self._answer(claim, await self._claim(claim, take_over=True))
         else:
-            self._deferred[key] = claim, owner
-            asyncio.get_running_loop().call_later(_NEWS_SECONDS, self._decide_deferred, key, claim)
+            self._deferred[_key_of(claim)] = claim, owner
+            asyncio.get_running_loop().call_later(_NEWS_SECONDS, self._decide_deferred, claim)
 
     def decide_those_against(self, worker: str) -> None:
         """Decide at once what waited for news of this worker."""
-        for key, (claim, owner) in list(self._deferred.items()):
+        for claim, owner in list(self._deferred.values()):
             if owner == worker:
-                self._decide_deferred(key, claim)
+                self._decide_deferred(claim)
 
-    async def take_back(self, released: Released) -> None:
-        """Forget a start that was recorded for a worker that has not begun it."""
-        await self._store.release([released])
-
-    def _decide_deferred(self, key: _Key, claim: Claim) -> None:
-        waiting, owner = self._deferred.get(key, (None, ""))
+    def _decide_deferred(self, claim: Claim) -> None:
+        waiting, owner = self._deferred.get(_key_of(claim), (None, ""))
         if waiting is claim:
-            del self._deferred[key]
+            del self._deferred[_key_of(claim)]
             deciding = asyncio.get_running_loop().create_task(self._decide_at_last(claim, owner))
             self._deciding.add(deciding)
             deciding.add_done_callback(self._on_decided)
@@ -91,6 +99,10 @@ class Verdicts:
         if self._names.is_reply_key(claim.reply_to):
             sent = self._publishing.publish(self._names.events_exchange, claim.reply_to, encode_verdict(verdict))
             sent.add_done_callback(_note_failure)
+
+
+def _key_of(claim: Claim) -> _Key:
+    return claim.start.task_id, claim.start.attempt, claim.reply_to
 
 
 def _note_failure(sent: asyncio.Future[None]) -> None:

@@ -1,0 +1,293 @@
+"""What the recorder writes together, and when, between a broker that is played here and a real SQLite store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from limetask import Settings, Status, ids
+from limetask.amqp import Connection, Delivery, Subscription
+from limetask.message import Claim, Completion, Decision, Envelope, Started, Verdict
+from limetask.records import decode_verdict, encode_claim, encode_completion, encode_started
+from limetask.store import Store
+from limetask.topology import Names
+from limetask_worker import recorder as recorder_module
+from limetask_worker.recorder import Recorder
+from limetask_worker.store_writer import StoreWriter
+
+DEADLINE = 10.0
+NOW = datetime(2026, 11, 20, 10, 5, 24, 134744, tzinfo=UTC)
+
+
+@dataclass
+class Broker:
+    """Stands for both of the recorder's connections; `facts` are its acks and what its store did, in their order."""
+
+    facts: list[str] = field(default_factory=list)
+    letters: list[Envelope] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    subscription: Subscription | None = None
+    is_ready: bool = True
+    delivered: int = 0
+
+    async def consume(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+
+    async def declare(self, topology: object) -> None:
+        """All is there."""
+
+    async def publish_until_confirmed(self, exchange: str, key: str, envelope: Envelope) -> None:
+        self.letters.append(envelope)
+
+    def publish(self, exchange: str, key: str, envelope: Envelope) -> asyncio.Future[None]:
+        self.verdicts.append(decode_verdict(envelope.body))
+        confirmed = asyncio.get_running_loop().create_future()
+        confirmed.set_result(None)
+        return confirmed
+
+    def ack(self, delivery: Delivery, *, multiple: bool) -> None:
+        self.facts.append(f"acked {delivery.tag}")
+
+    def deliver(self, *envelopes: Envelope) -> None:
+        assert self.subscription is not None
+        for envelope in envelopes:
+            self.delivered += 1
+            self.subscription.on_delivery(Delivery(self.delivered, 1, "limetask.results", False, envelope))
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
+    """A broker that notes how many records each transaction holds."""
+    broker, merge, claim = Broker(), StoreWriter.merge, StoreWriter.claim_all
+
+    def noted_merge(writer: StoreWriter, records: Sequence[Any]) -> None:
+        merge(writer, records)
+        broker.facts.append(f"wrote {len(records)}")
+
+    def noted_claim(writer: StoreWriter, claims: Sequence[Claim], *arguments: Any, **options: Any) -> Any:
+        broker.facts.append(f"decided {len(claims)}")
+        return claim(writer, claims, *arguments, **options)
+
+    monkeypatch.setattr(StoreWriter, "merge", noted_merge)
+    monkeypatch.setattr(StoreWriter, "claim_all", noted_claim)
+    return broker
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings with a store that does not exist yet."""
+    return Settings(store_url=f"sqlite:///{tmp_path / 'status.db'}")
+
+
+@asynccontextmanager
+async def recording(settings: Settings, broker: Broker) -> AsyncIterator[None]:
+    """Run a recorder until the block ends and all is written."""
+    connection = cast(Connection, broker)
+    recorder, stop = Recorder(settings, connection, connection), asyncio.Event()
+    await recorder.open()
+    await recorder.start()
+    running = asyncio.ensure_future(recorder.run(stop))
+    try:
+        async with asyncio.timeout(DEADLINE):
+            yield
+            stop.set()
+            await running
+    finally:
+        running.cancel()
+        recorder.close()
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    async def main() -> None:
+        await scenario()
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def started() -> Started:
+    return Started(ids.new_task_id("shop"), "pkg.tasks.add", "shop", 1, "host:1:a", False, NOW, NOW)
+
+
+def ended(start: Started, **changes: Any) -> Envelope:
+    end = Completion(
+        id="event",
+        task_id=start.task_id,
+        task_name=start.task_name,
+        app=start.app,
+        status=Status.SUCCESS,
+        result=3,
+        error=None,
+        attempt=1,
+        worker=start.worker,
+        sent_at=NOW,
+        started_at=NOW,
+        finished_at=NOW,
+    )
+    return encode_completion(replace(end, **changes))
+
+
+def claim_of(start: Started) -> Envelope:
+    return encode_claim(Claim(start, False, Names("limetask").reply_key("abc")))
+
+
+def has_ended(settings: Settings, start: Started) -> bool:
+    with closing(Store(settings.store_url)) as store:
+        status = store.read(start.task_id, start.app)
+    return status is not None and status.is_completed()
+
+
+@pytest.fixture
+def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever may wait for more waits for longer than a test does."""
+    monkeypatch.setattr(recorder_module, "_LINGER_SECONDS", 3600.0)
+
+
+@pytest.mark.usefixtures("no_hurry")
+def test_a_start_is_written_with_its_end(settings: Settings, broker: Broker) -> None:
+    """A task that takes no time is one transaction: its start waits for its end, and that for nothing."""
+    start = started()
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([start]))
+            await asyncio.sleep(0)
+            broker.deliver(ended(start))
+            await until(lambda: "acked 2" in broker.facts)
+
+    run(scenario)
+    assert broker.facts == ["wrote 2", "acked 2"]
+    assert has_ended(settings, start)
+
+
+@pytest.mark.usefixtures("no_hurry")
+def test_a_lone_end_waits_for_nothing(settings: Settings, broker: Broker) -> None:
+    """Somebody may look for it."""
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            for number in range(1, 4):
+                broker.deliver(ended(started()))
+                await until(lambda tag=number: f"acked {tag}" in broker.facts)  # type: ignore[misc]
+
+    run(scenario)
+    assert broker.facts == ["wrote 1", "acked 1", "wrote 1", "acked 2", "wrote 1", "acked 3"]
+
+
+def test_a_lone_start_is_written_soon(settings: Settings, broker: Broker) -> None:
+    """A task that takes long is shown as started all the same."""
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([started()]))
+            await until(lambda: "acked 1" in broker.facts)
+
+    run(scenario)
+
+
+def test_what_is_there_shares_a_transaction(settings: Settings, broker: Broker) -> None:
+    """However many messages have arrived, their records are one transaction and one ack."""
+    starts = [started() for _ in range(300)]
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started(starts), *[ended(start) for start in starts])
+            await until(lambda: "acked 301" in broker.facts)
+
+    run(scenario)
+    assert broker.facts == ["wrote 600", "acked 301"]
+    assert all(has_ended(settings, start) for start in starts)
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_BATCH", 2), ("_BATCH_BYTES", 1 + len(ended(started()).body))])
+def test_a_transaction_has_a_limit(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    """Neither too many messages nor too many bytes are written at once."""
+    monkeypatch.setattr(recorder_module, limit, value)
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(*[ended(started()) for _ in range(5)])
+            await until(lambda: "acked 5" in broker.facts)
+
+    run(scenario)
+    assert broker.facts == ["wrote 2", "acked 2", "wrote 2", "acked 4", "wrote 1", "acked 5"]
+
+
+def test_a_claim_sees_all_starts_before_it(settings: Settings, broker: Broker) -> None:
+    """What comes before a claim is written before it is decided, and what comes after it is written after."""
+    start = started()
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([start]), claim_of(start), claim_of(started()), ended(start))
+            await until(lambda: "acked 4" in broker.facts)
+
+    run(scenario)
+    assert broker.facts == ["wrote 1", "decided 2", "wrote 1", "acked 4"]
+    assert [verdict.decision for verdict in broker.verdicts] == [Decision.RUN, Decision.RUN]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ended(started(), app="other"),
+        replace(ended(started()), body=b"{"),
+        replace(ended(started()), kind="gossip"),
+    ],
+    ids=["a foreign task", "no JSON", "an unknown kind"],
+)
+def test_what_cannot_be_recorded_is_set_aside(settings: Settings, broker: Broker, bad: Envelope) -> None:
+    """A bad message becomes a dead letter, and those beside it are recorded."""
+    before, after = started(), started()
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(ended(before), bad, ended(after))
+            await until(lambda: "acked 3" in broker.facts)
+
+    run(scenario)
+    assert [letter.body for letter in broker.letters] == [bad.body]
+    assert has_ended(settings, before)
+    assert has_ended(settings, after)
+
+
+def test_a_record_that_the_store_refuses_is_set_aside_alone(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record that the database does not take costs no other its place, in the same message neither."""
+    good, bad = started(), replace(started(), attempt=2**31 - 1)
+    monkeypatch.setattr("limetask_worker.store_writer._row_of_start", refusing(bad.attempt))
+    mixed = encode_started([good, bad])
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(mixed)
+            await until(lambda: "acked 1" in broker.facts)
+
+    run(scenario)
+    assert [letter.body for letter in broker.letters] == [mixed.body]
+    assert broker.facts == ["wrote 1", "acked 1"]
+
+
+def refusing(attempt: int) -> Callable[..., Any]:
+    """Make rows as ever, but one that SQLite refuses for this attempt."""
+    from limetask_worker.store_writer import _row_of_start
+
+    def row_of_start(start: Started, begun: int = 1) -> Any:
+        row = _row_of_start(start, begun)
+        return row | {"attempt": 2**63} if start.attempt == attempt else row
+
+    return row_of_start
