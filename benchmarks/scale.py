@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import Any
 
 from benchmarks import figures
 from benchmarks.comparison import Tell
 from benchmarks.driver import Driver
-from benchmarks.measures.draining import measure_draining
+from benchmarks.measures.draining import check_once, measure_draining
 from benchmarks.report import markdown_table, number
 from benchmarks.rows import Rows, read_p99_milliseconds
 from benchmarks.services import Services, fresh_place
@@ -28,6 +30,7 @@ SCALE_MEASURES = {
     "rows": "ten million rows in the store: reading, recording, pruning",
 }
 
+_RUNS = 3
 _TASKS = 20_000
 _CHUNK = 10_000
 _LARGE_BYTES = 100_000
@@ -86,13 +89,13 @@ def _visit(services: Services) -> Iterator[Visit]:
 
 
 def _drain(
-    visit: Visit, task: str = "noop", tasks: int = _TASKS, length: int = ARGUMENT_BYTES, **options: int
+    visit: Visit, task: str = "noop", tasks: int = _TASKS, length: int = ARGUMENT_BYTES, processes: int | None = None
 ) -> dict[str, float]:
     """Send tasks, have a worker run them, and return the figures."""
     with visit.starts(tasks) as starts:
         sent = tasks / visit.driver.send_many(task, 0, tasks, length)
         visit.ends += tasks
-        with visit.worker(starts, **options) as worker:
+        with visit.worker(starts, processes) as worker:
             measure_draining(visit, worker)
     return visit.figures | {figures.SEND_MANY.key: sent}
 
@@ -103,6 +106,21 @@ _RATE_COLUMNS = tuple(f"{figure.title}, {figure.unit}" for figure in _RATES)
 
 def _rates(found: dict[str, float]) -> list[str]:
     return [number(found[figure.key]) for figure in _RATES]
+
+
+def _medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the median of each figure that all runs have."""
+    return {key: median(run[key] for run in runs) for key in runs[0] if all(key in run for run in runs)}
+
+
+def _in_turn(services: Services, kinds: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Run tasks of each kind in turn, some times; return the medians by the name of the kind."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
+    for _ in range(_RUNS):
+        for name, options in kinds.items():
+            with _visit(services) as visit:
+                found[name].append(_drain(visit, **options))
+    return {name: _medians(runs) for name, runs in found.items()}
 
 
 # --- a million waiting tasks ---
@@ -143,11 +161,12 @@ def _sample_backlog(visit: Visit, worker: Worker) -> list[_Sample]:
 
     def all_started() -> bool:
         taken = take(visit.services, worker, others)
-        samples.append(_Sample(time.monotonic(), worker.starts.started, taken))
+        samples.append(_Sample(time.time(), worker.starts.started, taken))
         return samples[-1].started == worker.starts.tasks
 
     worker.wait_until(all_started, lambda: worker.starts.started, _SAMPLE_SECONDS)
-    return samples
+    check_once(worker)
+    return [*samples[:-1], replace(samples[-1], at=worker.starts.span().last)]
 
 
 def _rates_at_ends(samples: Sequence[tuple[float, int]], tasks: int) -> tuple[float, float]:
@@ -177,29 +196,21 @@ def _memory_rows(samples: Sequence[_Sample], tasks: int) -> list[list[str]]:
 
 
 def _measure_names(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
-    rows = []
-    for title, task in (("1 and 1", "noop"), (f"{TASK_NAMES} and {APPLICATIONS}", SPREAD)):
-        with _visit(services) as visit:
-            rows.append([title, *_rates(_drain(visit, task))])
+    kinds = {"1 and 1": {"task": "noop"}, f"{TASK_NAMES} and {APPLICATIONS}": {"task": SPREAD}}
+    rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
     results.add("Many names", ("task names and applications", *_RATE_COLUMNS), rows)
 
 
 def _measure_processes(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
-    rows = []
-    for processes in (1, 2, 4):
-        with _visit(services) as visit:
-            rows.append([str(processes), *_rates(_drain(visit, processes=processes))])
+    kinds = {str(processes): {"processes": processes} for processes in (1, 2, 4)}
+    rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
     results.add("Task processes", ("processes", *_RATE_COLUMNS), rows)
 
 
 def _measure_arguments(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
-    rows = []
-    for length in (ARGUMENT_BYTES, _LARGE_BYTES):
-        with _visit(services) as visit:
-            found = _drain(visit, tasks=_LARGE_TASKS, length=length)
-            megabytes = found[figures.DRAIN_READABLE.key] * length / 1_000_000
-            rows.append([number(length), *_rates(found), number(megabytes, 1)])
-    results.add("Large arguments", ("bytes", *_RATE_COLUMNS, "MB/s"), rows)
+    kinds = {number(length): {"tasks": _LARGE_TASKS, "length": length} for length in (ARGUMENT_BYTES, _LARGE_BYTES)}
+    rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
+    results.add("Large arguments", ("bytes", *_RATE_COLUMNS), rows)
 
 
 # --- rows ---
@@ -217,7 +228,7 @@ def _measure_rows(services: Services, size: ScaleSize, results: ScaleResults) ->
 
 def _row_of(visit: Visit, rows: Rows, count: int) -> list[str]:
     readable = rows.fill(count)
-    found = _drain(visit)
+    found = _medians([_drain(visit) for _ in range(_RUNS)])
     read = read_p99_milliseconds(visit.place, readable)
     recorder = found.get(figures.CPU_RECORDER.key, 0)
     recorded = number(found[figures.DRAIN_READABLE.key])
