@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks import figures
 from benchmarks.figures import Figure
+from benchmarks.report import number
 from benchmarks.results import Results
 from benchmarks.systems import SYSTEMS
 
@@ -55,9 +56,10 @@ def _bars(axis: Any, results: Results, column: Figure, title: str) -> None:
     found = [(system, spread) for system, spread in rows if spread is not None]
     medians = [spread.median for _, spread in found]
     spreads = [[one.median - one.lowest for _, one in found], [one.highest - one.median for _, one in found]]
-    bars = axis.barh([system.title for system, _ in found], medians, color=[_color(one.name) for one, _ in found])
+    axis.barh([system.title for system, _ in found], medians, color=[_color(one.name) for one, _ in found])
     axis.errorbar(medians, range(len(found)), xerr=spreads, fmt="none", ecolor=_GREY, elinewidth=1, capsize=2)
-    axis.bar_label(bars, [f"{one:,.{column.digits}f}".replace(",", " ") for one in medians], padding=8, fontsize=8)
+    for line, (_, spread) in enumerate(found):
+        axis.text(spread.highest, line, f"  {number(spread.median, column.digits)}", va="center", fontsize=8)
     axis.set_title(title, loc="left", fontsize=9)
     axis.margins(x=0.15)
 
