@@ -174,7 +174,7 @@ def _compare(
 ) -> None:
     _require_installed(systems)
     with running_services(systems) as services, _progress(steps(systems, measures, runs)) as tell:
-        results = compare(services, systems, measures, runs, size, tell)
+        results = compare(services, systems, measures, runs, size, tell, _keep_unfinished)
     text = comparison_text(results)
     print(text)
     if earlier is not None:
@@ -183,6 +183,11 @@ def _compare(
     results.write(output / "benchmarks.json")
     _plot(lambda: plot_comparison(results, output / "benchmarks.svg"))
     _console.print(f"written into {page}")
+
+
+def _keep_unfinished(results: Results) -> None:
+    _SCRATCH.mkdir(exist_ok=True)
+    results.write(_SCRATCH / "unfinished.json")
 
 
 def _measure_scale(size: ScaleSize, measures: Sequence[str], output: Path) -> None:

@@ -28,14 +28,24 @@ Tell = Callable[[str], None]
 
 
 def compare(
-    services: Services, systems: Sequence[System], measures: Sequence[str], runs: int, size: Size, tell: Tell
+    services: Services,
+    systems: Sequence[System],
+    measures: Sequence[str],
+    runs: int,
+    size: Size,
+    tell: Tell,
+    keep: Callable[[Results], None],
 ) -> Results:
-    """Measure all systems `runs` times and return the figures; `tell` gets what is being done."""
+    """Measure all systems `runs` times and return the figures.
+
+    `tell` gets what is being done, `keep` what there is so far: a later failure shall not cost it.
+    """
     results = Results(now(), machine(), services.versions() | versions(list(systems)), asdict(size))
     for number in range(1, runs + 1):
         for system in systems:
             label = f"run {number} of {runs}: {system.title}"
             results.runs.append(Run(system.name, number, _visit(services, system, measures, size, tell, label)))
+            keep(results)
     return results
 
 

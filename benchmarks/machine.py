@@ -24,6 +24,13 @@ def machine() -> dict[str, str]:
     }
 
 
+def described(servers: dict[str, str]) -> str:
+    """Return when and on what something is measured, in one line; `servers` are their versions."""
+    found = machine()
+    shown = ", ".join(f"{name} {version}" for name, version in servers.items())
+    return f"{now()}; {found['processor']}, {found['cores']} cores; {shown}."
+
+
 def versions(systems: list[System]) -> dict[str, str]:
     """Return the versions of Python and of everything that is compared."""
     packages = dict.fromkeys(package for system in systems for package in system.packages)

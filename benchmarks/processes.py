@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import urlsplit
 
 import psutil
@@ -53,6 +54,7 @@ def proportional_bytes(pid: int) -> int:
     return proportional
 
 
+@cache
 def server_pid(url: str) -> int | None:
     """Return the process that listens on a URL's port, None if it is not on this machine or hidden from us."""
     port = urlsplit(url).port

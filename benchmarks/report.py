@@ -40,7 +40,7 @@ def group_table(results: Results, group: Group) -> str:
     columns = [
         "system",
         *(f"{figure.title}, {figure.unit}" for figure in shown),
-        *(["limetask is"] if compares else []),
+        *(["limetask / this"] if compares else []),
     ]
     rows = [
         [

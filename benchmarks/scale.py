@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks import figures
 from benchmarks.comparison import Tell
 from benchmarks.driver import Driver
+from benchmarks.machine import described
 from benchmarks.measures.draining import check_once, measure_draining
 from benchmarks.report import markdown_table, number
 from benchmarks.rows import Rows, read_p99_milliseconds
@@ -50,13 +51,16 @@ class ScaleSize:
 
 @dataclass
 class ScaleResults:
-    """Tables by their titles."""
+    """Tables by their titles, and what is wanted there."""
 
-    tables: list[tuple[str, str]] = field(default_factory=list)
+    measured: str
+    """When, and on what."""
 
-    def add(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    tables: list[str] = field(default_factory=list)
+
+    def add(self, title: str, wanted: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Keep a table."""
-        self.tables.append((title, markdown_table(columns, rows)))
+        self.tables.append(f"### {title}\n\nWanted: {wanted}.\n\n{markdown_table(columns, rows)}")
 
 
 def measure_scale(services: Services, size: ScaleSize, measures: Sequence[str], tell: Tell) -> ScaleResults:
@@ -68,7 +72,7 @@ def measure_scale(services: Services, size: ScaleSize, measures: Sequence[str], 
         "arguments": _measure_arguments,
         "rows": _measure_rows,
     }
-    results = ScaleResults()
+    results = ScaleResults(described(services.versions()))
     for name in measures:
         tell(SCALE_MEASURES[name])
         functions[name](services, size, results)
@@ -77,7 +81,7 @@ def measure_scale(services: Services, size: ScaleSize, measures: Sequence[str], 
 
 def scale_text(results: ScaleResults) -> str:
     """Return what the page says of it."""
-    return "\n\n".join(f"### {title}\n\n{table}" for title, table in results.tables)
+    return "\n\n".join([results.measured, *results.tables])
 
 
 @contextmanager
@@ -138,13 +142,10 @@ def _measure_backlog(services: Services, size: ScaleSize, results: ScaleResults)
         _ends_row("started", *started),
     ]
     share = f"{100 * _SHARE_OF_ENDS:g} %"
-    columns = (f"{number(size.tasks)} tasks", f"first {share}, /s", f"last {share}, /s", "change")
-    results.add("A long queue", columns, rows)
-    results.add(
-        "Memory while it gets shorter, MiB",
-        ("process", "10 % run", "50 % run", "all run"),
-        _memory_rows(samples, size.tasks),
-    )
+    columns: tuple[str, ...] = (f"{number(size.tasks)} tasks", f"first {share}, /s", f"last {share}, /s", "change")
+    results.add("A long queue", "the last part within 10 % of the first", columns, rows)
+    columns = ("process", "10 % run", "50 % run", "all run")
+    results.add("Memory while it gets shorter, MiB", "flat", columns, _memory_rows(samples, size.tasks))
 
 
 @dataclass(frozen=True)
@@ -198,19 +199,21 @@ def _memory_rows(samples: Sequence[_Sample], tasks: int) -> list[list[str]]:
 def _measure_names(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
     kinds = {"1 and 1": {"task": "noop"}, f"{TASK_NAMES} and {APPLICATIONS}": {"task": SPREAD}}
     rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
-    results.add("Many names", ("task names and applications", *_RATE_COLUMNS), rows)
+    results.add("Many names", "no difference", ("task names and applications", *_RATE_COLUMNS), rows)
 
 
 def _measure_processes(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
     kinds = {str(processes): {"processes": processes} for processes in (1, 2, 4)}
     rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
-    results.add("Task processes", ("processes", *_RATE_COLUMNS), rows)
+    results.add(
+        "Task processes", "more processes run more, as far as there are cores", ("processes", *_RATE_COLUMNS), rows
+    )
 
 
 def _measure_arguments(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
     kinds = {number(length): {"tasks": _LARGE_TASKS, "length": length} for length in (ARGUMENT_BYTES, _LARGE_BYTES)}
     rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
-    results.add("Large arguments", ("bytes", *_RATE_COLUMNS), rows)
+    results.add("Large arguments", "they pass", ("bytes", *_RATE_COLUMNS), rows)
 
 
 # --- rows ---
@@ -223,7 +226,8 @@ def _measure_rows(services: Services, size: ScaleSize, results: ScaleResults) ->
             lines = [_row_of(visit, rows, count) for count in (_TASKS, size.rows)]
     recorded = f"{figures.DRAIN_READABLE.title}, {figures.DRAIN_READABLE.unit}"
     columns = ("rows", recorded, "recorder, µs a task", "`get_status` p99, ms", "1 000 rows pruned, ms")
-    results.add("Rows in the store", columns, lines)
+    wanted = "recording and pruning not slowed by more than 20 %, `get_status` p99 under 5 ms"
+    results.add("Rows in the store", wanted, columns, lines)
 
 
 def _row_of(visit: Visit, rows: Rows, count: int) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks import figures
 from benchmarks.comparison import Tell
 from benchmarks.driver import Driver
-from benchmarks.machine import machine, now
+from benchmarks.machine import described
 from benchmarks.measures.draining import measure_draining
 from benchmarks.plots import plot_series
 from benchmarks.report import markdown_table, number
@@ -46,6 +46,8 @@ class Soak:
     minutes: float
     most: float
     """Tasks a second that it could run before."""
+    measured: str
+    """When, and on what."""
     load: float = 0.0
     """Tasks a second that were sent meanwhile."""
     samples: list[_Sample] = field(default_factory=list)
@@ -63,7 +65,8 @@ class Soak:
                 visit.ends += size.tasks
                 with visit.worker(starts) as worker:
                     measure_draining(visit, worker)
-                    soak = cls(minutes, visit.figures[figures.DRAIN_READABLE.key])
+                    most = visit.figures[figures.DRAIN_READABLE.key]
+                    soak = cls(minutes, most, described(services.versions()))
                     soak._load(visit, starts, worker, tell)
         return soak
 
@@ -96,10 +99,9 @@ class Soak:
 
 def soak_text(soak: Soak) -> str:
     """Return what the page says of it: the medians of the first third and of the last one."""
-    shown = machine()
     intro = (
         f"{soak.minutes:g} minutes, {number(soak.load)} tasks/s sent, {soak.load / soak.most:.0%} of the "
-        f"{number(soak.most)}/s that it ran from a queue before; {now()}; {shown['processor']}, {shown['cores']} cores."
+        f"{number(soak.most)}/s that it ran from a queue before; {soak.measured}"
     )
     thirds = (soak.samples[: len(soak.samples) // 3 or 1], soak.samples[-(len(soak.samples) // 3 or 1) :])
     rows = [

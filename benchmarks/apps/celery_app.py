@@ -24,6 +24,7 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_prefetch_multiplier=128,
     worker_enable_remote_control=False,
+    worker_disable_rate_limits=True,
     worker_send_task_events=_place.results == "postgresql",
 )
 

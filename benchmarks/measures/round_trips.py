@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from benchmarks import figures
 from benchmarks.driver import Driver
@@ -14,7 +15,7 @@ from benchmarks.visit import Visit
 _WARM_UP = 50
 _AT_ONCE = 50
 _MILLISECONDS = 1000
-_DEADLINE_SECONDS = 30
+_DEADLINE_SECONDS = 20
 _SHARE_OF_LOAD = 0.5
 
 
@@ -40,16 +41,22 @@ def measure_half_load(visit: Visit, starts: Starts) -> None:
 def measure_reading(visit: Visit) -> None:
     """Read the ends of the tasks that were sent last, one by one."""
     visit.driver.read_each(_WARM_UP)
-    visit.figures[figures.READS.key] = visit.size.reads / sum(visit.driver.read_each(visit.size.reads))
+    seconds = _until_enough(visit.driver.read_each, visit.size.reads)
+    visit.figures[figures.READS.key] = len(seconds) / sum(seconds)
 
 
 def _round_trips(visit: Visit, starts: Starts) -> list[float]:
+    return _until_enough(
+        lambda count: visit.driver.round_trips("noop", starts.uncounted, count), visit.size.round_trips
+    )
+
+
+def _until_enough(measure: Callable[[int], list[float]], wanted: int) -> list[float]:
     """Return the seconds of each; fewer than wanted when a system takes too long for them."""
     seconds: list[float] = []
     deadline = time.monotonic() + _DEADLINE_SECONDS
-    while len(seconds) < visit.size.round_trips and time.monotonic() < deadline:
-        wanted = min(_AT_ONCE, visit.size.round_trips - len(seconds))
-        seconds += visit.driver.round_trips("noop", starts.uncounted, wanted)
+    while len(seconds) < wanted and time.monotonic() < deadline:
+        seconds += measure(min(_AT_ONCE, wanted - len(seconds)))
     return seconds
 
 

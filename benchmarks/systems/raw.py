@@ -120,6 +120,7 @@ RAW = System(
         "event a task": "yes, confirmed",
         "at a time": "runs no bodies",
         "settings": "one process consumes, publishes an event and acks; another drains the events",
+        "sends many by": f"{_PIPELINE} unconfirmed at a time",
         "waits by": "cannot",
     },
     make_client=_client,
