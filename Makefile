@@ -1,6 +1,6 @@
 # Each target sets up what it needs, also on a machine that has nothing but Python.
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak check format setup up down clean
+.PHONY: help demo test faults soak bench check format setup up down clean
 
 help:  ## say what there is
 	@echo "limetask: make TARGET"
@@ -18,6 +18,9 @@ faults:  ## break everything on purpose, at length, and write docs/reliability.m
 
 soak:  ## half an hour of load with a fault a minute: is memory flat? writes docs/reliability.md, too
 	@scripts/faults --soak 30
+
+bench:  ## measure limetask beside its peers, and write docs/benchmarks.md (25 minutes); ARGS="--quick" for a look
+	@scripts/bench $(ARGS)
 
 check:  ## format, lint, types and layers, without running anything
 	@scripts/check
@@ -37,6 +40,7 @@ up:  ## start a RabbitMQ and a PostgreSQL for development, and print their URLs
 down:  ## stop what `make up` started
 	@scripts/rabbitmq down
 	@scripts/postgresql down
+	@scripts/redis down
 
 clean: down  ## stop the services, and remove the virtual environment and caches
 	@rm -rf .venv .services .setup.lock build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 #
-# The common part of scripts/rabbitmq and scripts/postgresql: one throw-away service per checkout.
+# The common part of scripts/rabbitmq, scripts/postgresql and scripts/redis: one throw-away service per checkout.
 # Runs on Linux (flock, setsid, timeout).
 #
 # The script that includes this file sets

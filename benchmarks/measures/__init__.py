@@ -1,0 +1,1 @@
+"""What is measured of one system in one run; each function puts its figures into the visit."""
