@@ -89,6 +89,11 @@ class Names:
         return f"{self.namespace}.events"
 
     @property
+    def completions_exchange(self) -> str:
+        """Where the ends of tasks are published: from here they go to the recorder and to the exchange of events."""
+        return f"{self.namespace}.completions"
+
+    @property
     def results_queue(self) -> str:
         return f"{self.namespace}.results"
 
@@ -152,6 +157,7 @@ def topology(names: Names) -> Topology:
         exchanges=(
             Exchange(names.tasks_exchange, "direct"),
             Exchange(names.events_exchange, "topic"),
+            Exchange(names.completions_exchange, "fanout"),
             Exchange(names.dead_exchange, "fanout"),
             Exchange(names.delayed_exchange, "topic", {"alternate-exchange": names.dead_exchange}),
         ),
@@ -159,10 +165,9 @@ def topology(names: Names) -> Topology:
         bindings=(
             *(Binding(queue.name, names.tasks_exchange, queue.name) for queue in task_queues),
             *(delayed_binding(names, queue.name) for queue in task_queues),
-            *results_bindings(names),
             Binding(names.dead_queue, names.dead_exchange, ""),
         ),
-    )
+    ) + completion_bindings(names)
 
 
 def handler_topology(names: Names, name: str, bindings: Iterable[str]) -> Topology:
@@ -179,14 +184,22 @@ def broadcast_topology(names: Names, name: str, daemon: str, bindings: Iterable[
     return Topology((), (queue,), (*events, delayed_binding(names, queue.name)))
 
 
-def results_bindings(names: Names) -> tuple[Binding, ...]:
-    """Return by which ways the ends of tasks come to the recorder.
+def completion_bindings(names: Names) -> Topology:
+    """Return by which ways the ends of tasks come to the recorder and to the subscribers.
 
-    Two that match the same, and a message comes once: should one be taken away while another queue takes the events,
-    which the broker then confirms, none is missed until the recorder has declared it anew.
+    Not by the exchange of events alone: to match its patterns takes the broker longer than to store the message. Two
+    ways that mean the same, and a message comes once: should one be taken away, none is missed until the recorder has
+    declared it anew.
     """
-    keys = ("core.task.#", "core.task.*.#")
-    return tuple(Binding(names.results_queue, names.events_exchange, key) for key in keys)
+    keys = ("", "again")
+    return Topology(
+        exchanges=(),
+        queues=(),
+        bindings=tuple(Binding(names.results_queue, names.completions_exchange, key) for key in keys),
+        exchange_bindings=tuple(
+            ExchangeBinding(names.events_exchange, names.completions_exchange, key) for key in keys
+        ),
+    )
 
 
 def delay_topology(names: Names, levels: int) -> Topology:

@@ -58,6 +58,13 @@ async def declare(channel: Any, place: Place) -> Names:
         await _answer(channel.queue_declare, queue.name, durable=True, arguments=dict(queue.arguments))
     for binding in wanted.bindings:
         await _answer(channel.queue_bind, binding.queue, binding.exchange, binding.routing_key)
+    for exchange_binding in wanted.exchange_bindings:
+        await _answer(
+            channel.exchange_bind,
+            exchange_binding.destination,
+            exchange_binding.exchange,
+            routing_key=exchange_binding.routing_key,
+        )
     return names
 
 

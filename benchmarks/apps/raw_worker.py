@@ -37,7 +37,7 @@ async def work(place: Place) -> None:
     # Each delivery has one publish, so that both are numbered alike.
     def on_message(_channel: Any, _method: Any, _properties: Any, body: bytes) -> None:
         note_start(body[-100:].decode())
-        events.basic_publish(names.events_exchange, _EVENT_KEY, event, properties, mandatory=True)
+        events.basic_publish(names.completions_exchange, _EVENT_KEY, event, properties, mandatory=True)
 
     await confirm(events, lambda number, multiple: tasks.basic_ack(number, multiple))
     await consume(tasks, names.task_queue("default"), on_message)

@@ -98,6 +98,7 @@ def _ways_to_write(names: Names) -> list[tuple[str, str]]:
     """Every exchange with a routing key; where limetask uses topics, one that a real event has."""
     return [
         (names.tasks_exchange, names.task_queue("default")),
+        (names.completions_exchange, completion_key("limetask.doctor", Status.SUCCESS)),
         (names.events_exchange, completion_key("limetask.doctor", Status.SUCCESS)),
         (names.dead_exchange, ""),
         (_DEFAULT_EXCHANGE, names.results_queue),
@@ -126,7 +127,8 @@ def _uses(names: Names, permitted: Permitted) -> list[_Use]:
 def _run_tasks(names: Names, permitted: Permitted) -> _Use:
     """What running tasks needs: `--queues` lets a worker do with some of the queues."""
     queues = frozenset(_task_queues(names))
-    everywhere = frozenset([names.tasks_exchange, names.events_exchange, names.dead_exchange, _DEFAULT_EXCHANGE])
+    ends = frozenset([names.completions_exchange, names.events_exchange])
+    everywhere = ends | {names.tasks_exchange, names.dead_exchange, _DEFAULT_EXCHANGE}
     return _Use("run tasks", everywhere, queues & permitted.reads or queues, reply_queue=True)
 
 

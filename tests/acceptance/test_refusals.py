@@ -149,13 +149,13 @@ def test_the_factory_opens_and_closes_an_application_for_every_run(
 
 
 def test_foreign_records_do_not_stop_the_recorder(settings: Settings, start_worker: Callable[..., Worker]) -> None:
-    """What other programs publish under `core.task.` reaches the recorder, which sets it aside and goes on."""
+    """What other programs publish among the completions reaches the recorder, which sets it aside and goes on."""
     declare_namespace(settings.broker_url, settings.namespace)
     names = Names(settings.namespace)
     with channel_to(settings.broker_url) as channel:
-        channel.basic_publish(names.events_exchange, "core.task.rogue", b"{}", pika.BasicProperties())
+        channel.basic_publish(names.completions_exchange, "core.task.rogue", b"{}", pika.BasicProperties())
         channel.basic_publish(
-            names.events_exchange, "core.task.rogue", b'{"task_id": 1}', pika.BasicProperties(type="completion")
+            names.completions_exchange, "core.task.rogue", b'{"task_id": 1}', pika.BasicProperties(type="completion")
         )
         channel.basic_publish("", names.results_queue, b"[[]]", pika.BasicProperties(type="started"))
     start_worker(settings, "shop", "--processes", "1")

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from limetask import MessageTooLargeError, Settings, Status, UnroutableError, get_status, send_task
-from limetask.topology import Names, results_bindings
+from limetask.topology import Names, completion_bindings
 from tests.broker import channel_to
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
@@ -146,14 +146,15 @@ def test_what_has_no_queue_is_not_taken_for_sent(
 def test_ends_are_recorded_although_the_results_queue_was_unbound(
     quick_settings: Settings, open_ledger: OpenLedger, employ: StartWorker
 ) -> None:
-    """The results queue is unbound from the events under load, and nobody mends it: no task stays STARTED."""
+    """The results queue and the exchange of events are unbound under load, and nobody mends it: all is told."""
     ledger = open_ledger(quick_settings)
     names = Names(quick_settings.namespace)
     employ(ledger, "--processes", "1", "--slots", "4")
     with Load(ledger.book, in_form(200, 1500), in_form(80, 150), seconds=0.01) as load:
         load.wait_for_share(0.4)
         with channel_to(quick_settings.broker_url) as channel:
-            channel.queue_unbind(names.results_queue, names.events_exchange, "core.task.#")
+            channel.queue_unbind(names.results_queue, names.completions_exchange, "")
+            channel.exchange_unbind(names.events_exchange, names.completions_exchange, "")
         fault_ended = now()
     verdict = ledger.check("results queue unbound from the events, while others subscribe", fault_ended)
     assert not verdict.failures
@@ -168,7 +169,7 @@ def test_an_end_that_went_past_the_recorder_is_told(
     employ(ledger, "--roles", "tasks", "--processes", "1")
     ledger.book.send(EARLY, 0.0)  # whoever connects declares what is missing
     with channel_to(quick_settings.broker_url) as channel:
-        for binding in results_bindings(names):
+        for binding in completion_bindings(names).bindings:
             channel.queue_unbind(binding.queue, binding.exchange, binding.routing_key)
     for _ in range(10):
         ledger.book.send(EARLY, 0.0)
@@ -188,11 +189,11 @@ def test_ends_that_no_queue_takes_are_kept_until_one_does(
     with Load(ledger.book, in_form(100, 1000), in_form(80, 150), seconds=0.01) as load:
         load.wait_for_share(0.4)
         with ledger.events.unbound(), channel_to(quick_settings.broker_url) as channel:
-            for binding in results_bindings(names):
+            for binding in completion_bindings(names).bindings:
                 channel.queue_unbind(binding.queue, binding.exchange, binding.routing_key)
             known = len(ledger.traces())
             eventually(lambda: len(ledger.traces()) >= known + 3, what="bodies that end meanwhile")
-            channel.queue_bind(names.results_queue, names.events_exchange, "core.task.#")
+            channel.queue_bind(names.results_queue, names.completions_exchange, "")
         fault_ended = now()
     verdict = ledger.check("results queue unbound from the events", fault_ended)
     assert not verdict.failures

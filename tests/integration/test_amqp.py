@@ -157,9 +157,11 @@ def test_what_has_no_queue_gets_it_back(settings: Settings) -> None:
 
     async def use(connection: Connection) -> None:
         with channel_to(settings.broker_url) as channel:
-            channel.queue_unbind(names.results_queue, names.events_exchange, "core.task.#")
+            for key in ("", "again"):
+                channel.queue_unbind(names.results_queue, names.completions_exchange, key)
             channel.queue_delete(names.task_queue("asap"))
-        await connection.publish_until_confirmed(names.events_exchange, "core.task.a.b.success.v1", message("event"))
+        key = "core.task.a.b.success.v1"
+        await connection.publish_until_confirmed(names.completions_exchange, key, message("event"))
         await connection.publish_until_confirmed(names.tasks_exchange, names.task_queue("asap"), message("task"))
 
     with_connection(settings, use)
@@ -196,7 +198,7 @@ def test_a_reply_queue_gets_copies_under_its_key(settings: Settings) -> None:
         listener.set_reply_queue(ReplyQueue(names.events_exchange, key, 100, replies.append))
         await listener.ready(10)
         await publisher.ready(10)
-        await publisher.publish(names.events_exchange, "core.task.a.b.success.v1", message(), copy_to=key)
+        await publisher.publish(names.completions_exchange, "core.task.a.b.success.v1", message(), copy_to=key)
         await until(lambda: replies)
         await publisher.close()
         await listener.close()

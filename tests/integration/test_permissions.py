@@ -166,6 +166,7 @@ class TestProducer:
 
         refused(lambda channel: channel.basic_get(names.task_queue("default")))
         refused(lambda channel: channel.basic_get(names.dead_queue))
+        refused(lambda channel: channel.basic_publish(names.completions_exchange, "core.task.x.success.v1", b""))
         refused(lambda channel: channel.basic_publish(names.events_exchange, "core.task.x.success.v1", b""))
         refused(lambda channel: channel.basic_publish("", names.results_queue, b""))
         refused(lambda channel: channel.basic_publish(names.dead_exchange, "", b""))
@@ -248,10 +249,10 @@ def test_what_must_not_be_lost_waits_for_its_permission(
     """A worker that may not publish a task's end says so, keeps it, and publishes it once it may."""
     configuring, write, read = permissions_of("worker", settings.namespace)
     worker = start_worker(
-        settings_as("worker", configuring, write.replace("|events", ""), read), "shop", "--processes", "1"
+        settings_as("worker", configuring, write.replace("|completions", ""), read), "shop", "--processes", "1"
     )
     status = send_task("shop.tasks.add", "acme", 2, 3)
-    eventually(lambda: f"exchange '{names.events_exchange}'" in worker.log)
+    eventually(lambda: f"exchange '{names.completions_exchange}'" in worker.log)
     settings_as("worker")
     assert status.wait(30).result == 5
 

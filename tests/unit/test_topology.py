@@ -15,6 +15,7 @@ from limetask.topology import (
     DELAY_LEVELS,
     QOS_CATEGORIES,
     Binding,
+    ExchangeBinding,
     Names,
     QoS,
     Queue,
@@ -94,15 +95,19 @@ def test_one_recorder_at_a_time_gets_the_results() -> None:
 
 
 def test_the_results_queue_gets_every_end_of_a_task() -> None:
-    """The results queue is bound to the topic exchange of events in two ways, each of which takes all ends."""
+    """All ends go to the results queue and to the exchange of events, each by two ways that take all of them."""
     declared = topology(NAMES)
     kinds = {exchange.name: exchange.kind for exchange in declared.exchanges}
     bindings = [binding for binding in declared.bindings if binding.queue == "shop.eu.results"]
     assert [(binding.exchange, binding.routing_key) for binding in bindings] == [
-        ("shop.eu.events", "core.task.#"),
-        ("shop.eu.events", "core.task.*.#"),
+        ("shop.eu.completions", ""),
+        ("shop.eu.completions", "again"),
     ]
-    assert kinds["shop.eu.events"] == "topic"
+    assert list(declared.exchange_bindings) == [
+        ExchangeBinding("shop.eu.events", "shop.eu.completions", ""),
+        ExchangeBinding("shop.eu.events", "shop.eu.completions", "again"),
+    ]
+    assert (kinds["shop.eu.completions"], kinds["shop.eu.events"]) == ("fanout", "topic")
 
 
 @pytest.mark.parametrize("level", range(DELAY_LEVELS))

@@ -105,7 +105,7 @@ class Losses:
         logger.error("task %s (%s) is lost: %s", started.task_id, started.task_name, error.message)
         completion = _presumed_end(started, error, ended_at)
         await self._publishing.publish_until_confirmed(
-            self._names.events_exchange, completion.routing_key, encode_completion(completion)
+            self._names.completions_exchange, completion.routing_key, encode_completion(completion)
         )
 
 

@@ -31,7 +31,7 @@ from limetask.records import (
     decode_worker_lost,
 )
 from limetask.settings import Settings, current_settings
-from limetask.topology import Names, Topology, results_bindings
+from limetask.topology import Names, completion_bindings
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.handler_queues import HandlerQueues
 from limetask_worker.losses import Losses
@@ -245,7 +245,7 @@ class Recorder:
     async def _bind_anew(self) -> None:
         # Nobody is told when a binding is taken away.
         with contextlib.suppress(BrokerError):
-            await self._publishing.declare(Topology((), (), results_bindings(self._names)))
+            await self._publishing.declare(completion_bindings(self._names))
 
     async def _set_aside(self, delivery: Delivery, reason: str) -> None:
         logger.error("dead-lettered a message from %s: %s", delivery.queue, reason)

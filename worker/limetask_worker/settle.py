@@ -122,7 +122,7 @@ class Settler:
         completion = self._completion(work, outcome)
         reply_to = work.message.identity.reply_to
         self._publish(
-            self._names.events_exchange,
+            self._names.completions_exchange,
             completion.routing_key,
             encode_completion(completion, outcome.result),
             confirmed,
@@ -254,7 +254,7 @@ class Settler:
             finished_at=datetime.now(UTC),
         )
         await self._publishing.publish_until_confirmed(
-            self._names.events_exchange, completion.routing_key, encode_completion(completion)
+            self._names.completions_exchange, completion.routing_key, encode_completion(completion)
         )
 
     def _completion(self, work: Work, outcome: Outcome) -> Completion:
