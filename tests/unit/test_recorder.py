@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
@@ -210,6 +212,26 @@ def test_what_is_there_shares_a_transaction(settings: Settings, broker: Broker) 
     assert all(has_ended(settings, start) for start in starts)
 
 
+def test_at_a_high_rate_what_comes_soon_shares_a_transaction(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An end is not written at once when many come: those that come a little later go with it."""
+    monkeypatch.setattr(recorder_module, "_HIGH_RATE", -1.0)
+    monkeypatch.setattr(recorder_module, "_GATHER_SECONDS", 0.5)
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(ended(started()))
+            await until(lambda: "acked 1" in broker.facts)
+            for _ in range(3):
+                broker.deliver(ended(started()))
+                await asyncio.sleep(0)
+            await until(lambda: "acked 4" in broker.facts)
+
+    run(scenario)
+    assert broker.facts == ["wrote 1", "acked 1", "wrote 3", "acked 4"]
+
+
 @pytest.mark.parametrize(("limit", "value"), [("_BATCH", 2), ("_BATCH_BYTES", 1 + len(ended(started()).body))])
 def test_a_transaction_has_a_limit(
     settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
@@ -280,6 +302,26 @@ def test_a_record_that_the_store_refuses_is_set_aside_alone(
     run(scenario)
     assert [letter.body for letter in broker.letters] == [mixed.body]
     assert broker.facts == ["wrote 1", "acked 1"]
+
+
+OPEN_THE_STORE = """
+import asyncio, sys
+from limetask_worker.patient_store import PatientStore
+
+async def main():
+    store = PatientStore(sys.argv[1])
+    await store.open()
+    store.close()
+
+asyncio.run(main())
+sys.stdout.write(str("alembic" in sys.modules))
+"""
+
+
+def test_a_store_that_is_up_to_date_is_opened_without_alembic(settings: Settings) -> None:
+    """Only a recorder that has to make or change the schema takes the time to import what does it."""
+    command = [sys.executable, "-c", OPEN_THE_STORE, settings.store_url]
+    assert [subprocess.run(command, check=True, capture_output=True).stdout for _ in range(2)] == [b"True", b"False"]
 
 
 def refusing(attempt: int) -> Callable[..., Any]:
