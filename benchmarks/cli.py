@@ -30,6 +30,9 @@ from benchmarks.visit import Size
 
 _FULL = Size(tasks=20_000, sent_one_by_one=2_000, sleeping_tasks=5_000, slots_seconds=5, round_trips=1_000, reads=2_000)
 _QUICK = Size(tasks=5_000, sent_one_by_one=500, sleeping_tasks=2_000, slots_seconds=2, round_trips=200, reads=500)
+_FULL_SCALE = ScaleSize(waiting=1_000_000, rows=10_000_000, tasks=_FULL.tasks, runs=3)
+_FULL_SOAK_MINUTES = 30
+_RUNS = 3
 _SCRATCH = ROOT / ".benchmarks"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -74,7 +77,7 @@ class _WordList(click.ParamType[tuple[str, ...]]):
     "--measures", type=_WordList(list(MEASURES)), default=",".join(MEASURES), help="What to measure.  [default: all]"
 )
 @click.option("--runs", type=click.IntRange(1), help="How often, all systems in turn.  [default: 3]")
-@click.option("--tasks", type=click.IntRange(100), help="No-op tasks to queue and run in each run.  [default: 20000]")
+@click.option("--tasks", type=click.IntRange(100), help="No-op tasks to queue, and then to run.  [default: 20000]")
 @click.option("--quick", is_flag=True, help="One run of a quarter of the tasks: a look, nothing to rely on.")
 @click.option("--scale", is_flag=True, help="Instead of the comparison: limetask with very much of everything.")
 @click.option(
@@ -84,13 +87,13 @@ class _WordList(click.ParamType[tuple[str, ...]]):
     help="Which.  [default: all]",
 )
 @click.option(
-    "--scale-tasks", type=click.IntRange(20_000), default=1_000_000, show_default=True, help="Tasks to queue."
+    "--scale-tasks", type=click.IntRange(1_000), default=_FULL_SCALE.waiting, show_default=True, help="Tasks to queue."
 )
 @click.option(
-    "--scale-rows", type=click.IntRange(10_000), default=10_000_000, show_default=True, help="Rows in the store."
+    "--scale-rows", type=click.IntRange(1_000), default=_FULL_SCALE.rows, show_default=True, help="Rows in the store."
 )
 @click.option(
-    "--soak", type=click.FloatRange(0.2), metavar="MINUTES", help="Instead: limetask at 70 % load for so long."
+    "--soak", type=click.FloatRange(0.1), metavar="MINUTES", help="Instead: limetask at 70 % load for so long."
 )
 @click.option(
     "--output",
@@ -136,15 +139,16 @@ def main(
     """
     with _interruptible():
         if scale:
-            complete = scale_measures == tuple(SCALE_MEASURES) and (scale_tasks, scale_rows) == (1_000_000, 10_000_000)
-            _measure_scale(ScaleSize(scale_tasks, scale_rows), scale_measures, output or _folder(complete))
+            much = ScaleSize(scale_tasks, scale_rows, tasks or _FULL.tasks, runs or _RUNS)
+            complete = scale_measures == tuple(SCALE_MEASURES) and much == _FULL_SCALE
+            _measure_scale(much, scale_measures, output or _folder(complete))
         elif soak is not None:
-            _measure_soak(soak, output or _folder(soak >= 30))
+            _measure_soak(soak, tasks or _FULL.tasks, output or _folder(soak >= _FULL_SOAK_MINUTES))
         else:
             size = _size(quick, tasks)
-            runs = runs or (1 if quick else 3)
+            runs = runs or (1 if quick else _RUNS)
             complete = (
-                not quick and systems == tuple(SYSTEMS) and measures == tuple(MEASURES) and runs >= 3 and not tasks
+                size == _FULL and runs >= _RUNS and len(systems) == len(SYSTEMS) and len(measures) == len(MEASURES)
             )
             _compare([SYSTEMS[name] for name in systems], measures, runs, size, output or _folder(complete), earlier)
 
@@ -197,9 +201,9 @@ def _measure_scale(size: ScaleSize, measures: Sequence[str], output: Path) -> No
     _console.print(f"written into {write_part(output, 'scale', text)}")
 
 
-def _measure_soak(minutes: float, output: Path) -> None:
+def _measure_soak(minutes: float, tasks: int, output: Path) -> None:
     with running_services([SYSTEMS["limetask-postgresql"]]) as services, _progress(None) as tell:
-        soak = Soak.run(services, minutes, tell)
+        soak = Soak.run(services, minutes, tasks, tell)
     text = soak_text(soak)
     print(text)
     page = write_part(output, "soak", text)

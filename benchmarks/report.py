@@ -19,10 +19,12 @@ _NONE = "-"
 def comparison_text(results: Results) -> str:
     """Return all that the page says of a comparison."""
     parts = [
+        "![The most telling figures as bars](benchmarks.svg)",
         *(f"### {group.title}\n\n{group_table(results, group)}" for group in GROUPS if _has_any(results, group)),
         f"### Wanted and measured\n\n{targets_table(results)}",
         f"### What was compared\n\n{settings_table(results)}",
         f"### On what\n\n{machine_table(results)}",
+        "The figures of all runs are in [benchmarks.json](benchmarks.json).",
     ]
     return "\n\n".join(parts)
 

@@ -77,15 +77,16 @@ class Rows:
             connection.execute(sqlalchemy.text("VACUUM ANALYZE limetask_task_status"))
         return readable
 
-    def prune_milliseconds(self) -> float:
-        """Return how long the pruning of a thousand rows takes: the median of some."""
+    def prune_milliseconds(self, count: int) -> float:
+        """Return how long the pruning of a thousand out of `count` rows takes: the median of some."""
+        at_once = min(_PRUNED_AT_ONCE, count // (2 * _PRUNINGS))
         before = datetime.now(UTC) - _NEWEST
-        return median(self._prune(before) for _ in range(_PRUNINGS))
+        return median(self._prune(before, at_once) for _ in range(_PRUNINGS)) * _PRUNED_AT_ONCE / at_once
 
-    def _prune(self, before: datetime) -> float:
+    def _prune(self, before: datetime, at_once: int) -> float:
         begun = time.perf_counter()
-        pruned = self._writer.prune(before, _PRUNED_AT_ONCE)
-        assert pruned == _PRUNED_AT_ONCE, f"only {pruned} rows were there to be pruned"
+        pruned = self._writer.prune(before, at_once)
+        assert pruned == at_once, f"only {pruned} rows were there to be pruned"
         return _MILLISECONDS * (time.perf_counter() - begun)
 
     def _add_readable(self, now: datetime) -> list[str]:

@@ -31,11 +31,9 @@ SCALE_MEASURES = {
     "rows": "ten million rows in the store: reading, recording, pruning",
 }
 
-_RUNS = 3
-_TASKS = 20_000
-_CHUNK = 10_000
 _LARGE_BYTES = 100_000
-_LARGE_TASKS = 2_000
+_CHUNKS = 100
+_WARM_UP = 10_000
 _SAMPLE_SECONDS = 0.5
 _SHARE_OF_ENDS = 0.05
 """What counts as the beginning, and as the end, of a backlog."""
@@ -45,8 +43,14 @@ _SHARE_OF_ENDS = 0.05
 class ScaleSize:
     """How much is much."""
 
-    tasks: int
+    waiting: int
+    """Tasks in a long queue."""
     rows: int
+    """Rows in a large store."""
+    tasks: int
+    """Tasks that are queued and run in each of the other measures."""
+    runs: int
+    """How often those are taken."""
 
 
 @dataclass
@@ -87,13 +91,13 @@ def scale_text(results: ScaleResults) -> str:
 @contextmanager
 def _visit(services: Services) -> Iterator[Visit]:
     system = LIMETASK_POSTGRESQL
-    size = Size(_TASKS, sent_one_by_one=0, sleeping_tasks=0, slots_seconds=0, round_trips=0, reads=0)
+    size = Size(tasks=0, sent_one_by_one=0, sleeping_tasks=0, slots_seconds=0, round_trips=0, reads=0)
     with fresh_place(services, system) as place, Driver(system, place) as driver:
         yield Visit(system, services, place, driver, size)
 
 
 def _drain(
-    visit: Visit, task: str = "noop", tasks: int = _TASKS, length: int = ARGUMENT_BYTES, processes: int | None = None
+    visit: Visit, tasks: int, task: str = "noop", length: int = ARGUMENT_BYTES, processes: int | None = None
 ) -> dict[str, float]:
     """Send tasks, have a worker run them, and return the figures."""
     with visit.starts(tasks) as starts:
@@ -117,13 +121,13 @@ def _medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
     return {key: median(run[key] for run in runs) for key in runs[0] if all(key in run for run in runs)}
 
 
-def _in_turn(services: Services, kinds: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _in_turn(services: Services, size: ScaleSize, kinds: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Run tasks of each kind in turn, some times; return the medians by the name of the kind."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in kinds}
-    for _ in range(_RUNS):
+    for _ in range(size.runs):
         for name, options in kinds.items():
             with _visit(services) as visit:
-                found[name].append(_drain(visit, **options))
+                found[name].append(_drain(visit, **({"tasks": size.tasks} | options)))
     return {name: _medians(runs) for name, runs in found.items()}
 
 
@@ -131,21 +135,22 @@ def _in_turn(services: Services, kinds: dict[str, dict[str, Any]]) -> dict[str, 
 
 
 def _measure_backlog(services: Services, size: ScaleSize, results: ScaleResults) -> None:
-    with _visit(services) as visit, visit.starts(size.tasks) as starts:
-        sent = [_CHUNK / visit.driver.send_many("noop", first, _CHUNK) for first in range(0, size.tasks, _CHUNK)]
+    chunk = max(1, size.waiting // _CHUNKS)
+    with _visit(services) as visit, visit.starts(chunk * _CHUNKS) as starts:
+        sent = [chunk / visit.driver.send_many("noop", first, chunk) for first in range(0, starts.tasks, chunk)]
         with visit.worker(starts) as worker:
             samples = _sample_backlog(visit, worker)
     end = max(1, int(_SHARE_OF_ENDS * len(sent)))
-    started = _rates_at_ends([(sample.at, sample.started) for sample in samples], size.tasks)
+    started = _rates_at_ends([(sample.at, sample.started) for sample in samples], starts.tasks)
     rows = [
         _ends_row("sent", sum(sent[:end]) / end, sum(sent[-end:]) / end),
         _ends_row("started", *started),
     ]
     share = f"{100 * _SHARE_OF_ENDS:g} %"
-    columns: tuple[str, ...] = (f"{number(size.tasks)} tasks", f"first {share}, /s", f"last {share}, /s", "change")
+    columns: tuple[str, ...] = (f"{number(starts.tasks)} tasks", f"first {share}, /s", f"last {share}, /s", "change")
     results.add("A long queue", "the last part within 10 % of the first", columns, rows)
     columns = ("process", "10 % run", "50 % run", "all run")
-    results.add("Memory while it gets shorter, MiB", "flat", columns, _memory_rows(samples, size.tasks))
+    results.add("Memory while it gets shorter, MiB", "flat", columns, _memory_rows(samples, starts.tasks))
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,7 @@ def _sample_backlog(visit: Visit, worker: Worker) -> list[_Sample]:
 def _rates_at_ends(samples: Sequence[tuple[float, int]], tasks: int) -> tuple[float, float]:
     """Return the starts a second of the first and of the last part, without the worker's own start."""
     part = _SHARE_OF_ENDS * tasks
-    begun = next(index for index, (_, started) in enumerate(samples) if started >= min(_CHUNK, part))
+    begun = next(index for index, (_, started) in enumerate(samples) if started >= min(_WARM_UP, part))
     first = next(index for index, (_, started) in enumerate(samples) if started >= samples[begun][1] + part)
     last = next(index for index, (_, started) in enumerate(samples) if started >= tasks - part)
     return _rate(samples[begun], samples[first]), _rate(samples[min(last, len(samples) - 2)], samples[-1])
@@ -196,23 +201,23 @@ def _memory_rows(samples: Sequence[_Sample], tasks: int) -> list[list[str]]:
 # --- names, processes, bytes ---
 
 
-def _measure_names(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
+def _measure_names(services: Services, size: ScaleSize, results: ScaleResults) -> None:
     kinds = {"1 and 1": {"task": "noop"}, f"{TASK_NAMES} and {APPLICATIONS}": {"task": SPREAD}}
-    rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
+    rows = [[name, *_rates(found)] for name, found in _in_turn(services, size, kinds).items()]
     results.add("Many names", "no difference", ("task names and applications", *_RATE_COLUMNS), rows)
 
 
-def _measure_processes(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
+def _measure_processes(services: Services, size: ScaleSize, results: ScaleResults) -> None:
     kinds = {str(processes): {"processes": processes} for processes in (1, 2, 4)}
-    rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
+    rows = [[name, *_rates(found)] for name, found in _in_turn(services, size, kinds).items()]
     results.add(
         "Task processes", "more processes run more, as far as there are cores", ("processes", *_RATE_COLUMNS), rows
     )
 
 
-def _measure_arguments(services: Services, _size: ScaleSize, results: ScaleResults) -> None:
-    kinds = {number(length): {"tasks": _LARGE_TASKS, "length": length} for length in (ARGUMENT_BYTES, _LARGE_BYTES)}
-    rows = [[name, *_rates(found)] for name, found in _in_turn(services, kinds).items()]
+def _measure_arguments(services: Services, size: ScaleSize, results: ScaleResults) -> None:
+    kinds = {number(length): {"tasks": size.tasks // 10, "length": length} for length in (ARGUMENT_BYTES, _LARGE_BYTES)}
+    rows = [[name, *_rates(found)] for name, found in _in_turn(services, size, kinds).items()]
     results.add("Large arguments", "they pass", ("bytes", *_RATE_COLUMNS), rows)
 
 
@@ -221,19 +226,19 @@ def _measure_arguments(services: Services, _size: ScaleSize, results: ScaleResul
 
 def _measure_rows(services: Services, size: ScaleSize, results: ScaleResults) -> None:
     with _visit(services) as visit:
-        _drain(visit)  # the recorder makes the table
+        _drain(visit, size.tasks)  # the recorder makes the table
         with Rows(visit.place.store_url) as rows:
-            lines = [_row_of(visit, rows, count) for count in (_TASKS, size.rows)]
+            lines = [_row_of(visit, rows, count, size) for count in (size.tasks, size.rows)]
     recorded = f"{figures.DRAIN_READABLE.title}, {figures.DRAIN_READABLE.unit}"
     columns = ("rows", recorded, "recorder, µs a task", "`get_status` p99, ms", "1 000 rows pruned, ms")
     wanted = "recording and pruning not slowed by more than 20 %, `get_status` p99 under 5 ms"
     results.add("Rows in the store", wanted, columns, lines)
 
 
-def _row_of(visit: Visit, rows: Rows, count: int) -> list[str]:
+def _row_of(visit: Visit, rows: Rows, count: int, size: ScaleSize) -> list[str]:
     readable = rows.fill(count)
-    found = _medians([_drain(visit) for _ in range(_RUNS)])
+    found = _medians([_drain(visit, size.tasks) for _ in range(size.runs)])
     read = read_p99_milliseconds(visit.place, readable)
     recorder = found.get(figures.CPU_RECORDER.key, 0)
     recorded = number(found[figures.DRAIN_READABLE.key])
-    return [number(count), recorded, number(recorder), number(read, 2), number(rows.prune_milliseconds(), 1)]
+    return [number(count), recorded, number(recorder), number(read, 2), number(rows.prune_milliseconds(count), 1)]

@@ -24,7 +24,6 @@ from benchmarks.worker import Worker
 from limetask.topology import Names
 
 _SHARE_OF_LOAD = 0.7
-_TASKS_TO_FIND_THE_RATE = 20_000
 _SAMPLE_SECONDS = 5.0
 _PROBES = 20
 _MILLISECONDS = 1000
@@ -53,10 +52,10 @@ class Soak:
     samples: list[_Sample] = field(default_factory=list)
 
     @classmethod
-    def run(cls, services: Services, minutes: float, tell: Tell) -> Soak:
-        """Find out what limetask can run here, then have it run 70 % of that for as many minutes."""
+    def run(cls, services: Services, minutes: float, tasks: int, tell: Tell) -> Soak:
+        """Find out with `tasks` tasks what limetask can run here, then have it run 70 % of that for `minutes`."""
         system = LIMETASK_POSTGRESQL
-        size = Size(_TASKS_TO_FIND_THE_RATE, 0, 0, 0, 0, 0)
+        size = Size(tasks, sent_one_by_one=0, sleeping_tasks=0, slots_seconds=0, round_trips=0, reads=0)
         with fresh_place(services, system) as place, Driver(system, place) as driver:
             visit = Visit(system, services, place, driver, size)
             tell("how much can it run?")

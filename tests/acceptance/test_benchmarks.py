@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,51 +28,58 @@ MEASURED_BRIEFLY = tuple(
 """limetask's other store, and its peers where they are installed (scripts/setup bench)."""
 
 
-def compare(output: Path, systems: Sequence[str], *arguments: str) -> Results:
-    """Run the program, which fails unless each task is run exactly once and all ends can be read."""
-    command: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "benchmarks",
-        "--runs",
-        "1",
-        "--tasks",
-        str(TASKS),
-        "--output",
-        output,
-    ]
-    done = subprocess.run(
-        [*command, "--systems", ",".join(systems), *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+def run_benchmarks(output: Path, *arguments: str) -> str:
+    """Run the program with few tasks, and return its page; it fails unless each task is run exactly once."""
+    few = ["--runs", "1", "--tasks", str(TASKS), "--output", str(output)]
+    command = [sys.executable, "-m", "benchmarks", *few, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return Results.read(output / "benchmarks.json")
+    return (output / "benchmarks.md").read_text()
 
 
 def test_limetask_and_the_raw_limit_are_measured(tmp_path: Path) -> None:
     """Every figure is there that the targets need, and the page has a row for each system in each table."""
-    results = compare(tmp_path, [OURS, "raw"])
+    page = run_benchmarks(tmp_path, "--systems", f"{OURS},raw")
 
+    results = Results.read(tmp_path / "benchmarks.json")
     ours, raw = results.runs
     assert (ours.system, raw.system) == (OURS, "raw")
     # 200 tasks may be over before all processes are at work, so that their processor time cannot be told.
     wanted = {figure.key for group in figures.GROUPS for figure in group.figures if group is not figures.PROCESSOR}
     assert set(ours.figures) >= wanted
     assert set(raw.figures) >= {"send_each", "send_many", "drain"}
-    page = (tmp_path / "benchmarks.md").read_text()
     assert page.count(f"| {SYSTEMS[OURS].title} |") >= len(figures.GROUPS) - 1
     assert f"| {SYSTEMS['raw'].title} |" in page
     assert "Not measured yet: `make bench`" not in page
 
 
 def test_all_others_are_measured(tmp_path: Path) -> None:
-    """Each sends, runs and keeps the ends of its tasks."""
-    results = compare(tmp_path, MEASURED_BRIEFLY, "--measures", "")
+    """Each sends, runs and keeps the ends of its tasks, which the program has counted."""
+    run_benchmarks(tmp_path, "--systems", ",".join(MEASURED_BRIEFLY), "--measures", "")
 
+    results = Results.read(tmp_path / "benchmarks.json")
     assert results.systems == list(MEASURED_BRIEFLY)
     for run in results.runs:
         assert min(run.figures[name] for name in ("send_each", "send_many", "drain")) > 0
         assert ("drain_readable" in run.figures) == SYSTEMS[run.system].keeps_ends
-    assert json.loads((tmp_path / "benchmarks.json").read_text())["size"]["tasks"] == TASKS
+    assert results.size["tasks"] == TASKS
+
+
+def test_scale_is_measured(tmp_path: Path) -> None:
+    """The million and the ten million can be less."""
+    few = ["--scale-tasks", "2000", "--scale-rows", "5000"]
+    page = run_benchmarks(tmp_path, "--scale", "--scale-measures", "backlog,rows", *few)
+
+    assert "| started |" in page
+    assert "| recorder |" in page
+    assert "| 5 000 |" in page
+
+
+def test_a_soak_is_measured(tmp_path: Path) -> None:
+    """Half an hour can be a moment."""
+    page = run_benchmarks(tmp_path, "--soak", "0.1")
+
+    assert all(f"| {row} |" in page for row in ("waiting results", "memory of recorder, MiB", "open files of recorder"))
 
 
 @pytest.mark.parametrize("moment", ["sending", "running what is queued", "round trips"])
