@@ -86,7 +86,7 @@ class _Watch:
         self._starts = worker.starts
         self._count_ends = count_ends
         self._servers = visit.services.server_pids()
-        self._processes = visit.size.processes if visit.system.runs_tasks else 1
+        self._processes = worker.processes if visit.system.runs_tasks else 1
         self._at_work: _Sample | None = None
         self._recording: _Sample | None = None
         self._all_started: _Sample
@@ -108,19 +108,23 @@ class _Watch:
 
     def processor_time(self) -> dict[str, float]:
         """Return the microseconds a task, for what could be told from its start-up."""
-        found: dict[str, float] = {}
+        return self._of_worker_and_servers() | self._of_recorder()
+
+    def _of_worker_and_servers(self) -> dict[str, float]:
         start, started, done = self._at_work, self._all_started, self._all_done
-        if start is not None and self._is_enough(tasks := started.tasks - start.tasks):
-            found[figures.CPU_WORKER.key] = started.of("worker") - start.of("worker")
-            found |= {f"cpu_{name}": done.servers[name] - start.servers[name] for name in start.servers}
-            found = {key: _MICROSECONDS * seconds / tasks for key, seconds in found.items()}
-        if self._recording is not None and self._is_enough(tasks := done.tasks - self._recording.tasks):
-            seconds = done.of("recorder") - self._recording.of("recorder")
-            found[figures.CPU_RECORDER.key] = _MICROSECONDS * seconds / tasks
-        store = found.pop(f"cpu_{self._visit.system.results}", None)
-        unused = {"cpu_postgresql", "cpu_redis"}
-        found = {key: value for key, value in found.items() if key not in unused}
-        return found if store is None else found | {figures.CPU_STORE.key: store}
+        if start is None or not self._is_enough(tasks := started.tasks - start.tasks):
+            return {}
+        seconds = {figures.CPU_WORKER.key: started.of("worker") - start.of("worker")}
+        for name, figure in ("broker", figures.CPU_BROKER), (self._visit.system.results, figures.CPU_STORE):
+            if name in self._servers:
+                seconds[figure.key] = done.servers[name] - start.servers[name]
+        return {key: _MICROSECONDS * taken / tasks for key, taken in seconds.items()}
+
+    def _of_recorder(self) -> dict[str, float]:
+        start, done = self._recording, self._all_done
+        if start is None or not self._is_enough(tasks := done.tasks - start.tasks):
+            return {}
+        return {figures.CPU_RECORDER.key: _MICROSECONDS * (done.of("recorder") - start.of("recorder")) / tasks}
 
     def _is_enough(self, tasks: int) -> bool:
         return tasks >= _SHARE_TO_TELL * self._starts.tasks
@@ -136,5 +140,5 @@ class _Watch:
         return started == self._starts.tasks
 
     def _sample(self, tasks: int) -> _Sample:
-        servers = {name: cpu_seconds(family(pid, lambda _: name)) for name, pid in self._servers.items()}  # noqa: B023
+        servers = {name: cpu_seconds(family(pid, lambda _: "")) for name, pid in self._servers.items()}
         return _Sample(tasks, self._worker.usages(), servers)
