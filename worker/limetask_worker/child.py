@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Iterable
 
@@ -67,6 +68,7 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
         # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.
         control.send_ready({"tasks": sorted(tasks)})
         await control.flush()
+        gc.freeze()  # all modules are here to stay: the collector need not look at them again and again
         await consumer.start()
         await _until_any(stop, limits.spoilt, limits.used_up)
         if limits.used_up.is_set() and not stop.is_set():
