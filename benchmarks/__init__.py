@@ -6,6 +6,7 @@
 - `comparison`: who is measured when; `scale` and `soak`: limetask alone, with much and for long
 - `services`, `place`: RabbitMQ, PostgreSQL and Redis; what one system has there for one run
 - `driver`, `worker`, `processes`, `starts`: the sender's process, the worker's, what they take, when bodies began
+- `interruption`: Ctrl-C at any moment, and no process is left behind
 - `results`, `statistics`, `figures`, `targets`, `report`, `page`, `plots`: from numbers to docs/benchmarks.md
 """
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 import click
 from rich.console import Console
@@ -17,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import ROOT, BenchmarkError
 from benchmarks.comparison import MEASURES, compare, steps
 from benchmarks.differences import differences_table
+from benchmarks.interruption import interruptible
 from benchmarks.page import DOCS, write_part
 from benchmarks.plots import plot_comparison
 from benchmarks.report import comparison_text
@@ -34,7 +33,6 @@ _FULL_SCALE = ScaleSize(waiting=1_000_000, rows=10_000_000, tasks=_FULL.tasks, r
 _FULL_SOAK_MINUTES = 30
 _RUNS = 3
 _SCRATCH = ROOT / ".benchmarks"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _console = Console(stderr=True, highlight=False)
 
@@ -137,7 +135,7 @@ def main(
     LIMETASK_BENCH_REDIS_URL; without them scripts start what is needed, and stop it afterwards. Ctrl-C stops everything
     that was started, and removes what was made.
     """
-    with _interruptible():
+    with _told_how_it_ends():
         if scale:
             much = ScaleSize(scale_tasks, scale_rows, tasks or _FULL.tasks, runs or _RUNS)
             complete = scale_measures == tuple(SCALE_MEASURES) and much == _FULL_SCALE
@@ -244,20 +242,12 @@ def _progress(total: int | None) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Have a signal end the program by way of all clean-up, which no second one is to interrupt."""
-    for number in _SIGNALS:
-        signal.signal(number, _leave)
+def _told_how_it_ends() -> Iterator[None]:
     try:
-        yield
+        with interruptible():
+            yield
     except BenchmarkError as exc:
         raise click.ClickException(str(exc)) from exc
     except KeyboardInterrupt:
         _console.print("\ninterrupted: what was started is stopped, and what was made is removed")
         sys.exit(130)
-
-
-def _leave(_number: int, _frame: object) -> NoReturn:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt

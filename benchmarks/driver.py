@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from benchmarks import ROOT, BenchmarkError
+from benchmarks.interruption import start_process
 from benchmarks.place import Place
 from benchmarks.starts import ARGUMENT_BYTES
 from benchmarks.systems.system import System
@@ -25,16 +26,14 @@ class Driver:
     def __init__(self, system: System, place: Place) -> None:
         self._log = Path(place.folder) / f"driver-{os.urandom(3).hex()}.log"
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(
+            self._process = start_process(
                 [sys.executable, "-m", "benchmarks.driver_process", system.name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
                 bufsize=1,
                 cwd=ROOT,
                 env=os.environ | place.environment(),
-                start_new_session=True,
             )
 
     @property
@@ -53,6 +52,8 @@ class Driver:
         if kind is None:
             with suppress(BenchmarkError):
                 self._call("close")
+        else:
+            self._process.kill()  # it may be waiting for the end of a task that nobody runs any more
         self._end()
 
     def send_each(self, task: str, first: int, count: int) -> float:

@@ -49,8 +49,11 @@ def resident_bytes(pid: int) -> int:
 
 
 def proportional_bytes(pid: int) -> int:
-    """Return the memory of a process; what it shares with others counts by its share."""
-    proportional: int = psutil.Process(pid).memory_full_info().pss
+    """Return the memory of a process, 0 if it has ended; what it shares with others counts by its share."""
+    try:
+        proportional: int = psutil.Process(pid).memory_full_info().pss
+    except psutil.NoSuchProcess:
+        return 0
     return proportional
 
 

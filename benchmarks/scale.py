@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import BenchmarkError, figures
 from benchmarks.comparison import Tell
 from benchmarks.driver import Driver
 from benchmarks.machine import described
@@ -141,7 +142,8 @@ def _measure_backlog(services: Services, size: ScaleSize, results: ScaleResults)
         with visit.worker(starts) as worker:
             samples = _sample_backlog(visit, worker)
     end = max(1, int(_SHARE_OF_ENDS * len(sent)))
-    started = _rates_at_ends([(sample.at, sample.started) for sample in samples], starts.tasks)
+    moments = [(samples[0].at, 0), *((sample.at, sample.started) for sample in samples)]
+    started = _rates_at_ends(moments, starts.tasks)
     rows = [
         _ends_row("sent", sum(sent[:end]) / end, sum(sent[-end:]) / end),
         _ends_row("started", *started),
@@ -175,17 +177,21 @@ def _sample_backlog(visit: Visit, worker: Worker) -> list[_Sample]:
     return [*samples[:-1], replace(samples[-1], at=worker.starts.span().last)]
 
 
-def _rates_at_ends(samples: Sequence[tuple[float, int]], tasks: int) -> tuple[float, float]:
+def _rates_at_ends(moments: Sequence[tuple[float, int]], tasks: int) -> tuple[float, float]:
     """Return the starts a second of the first and of the last part, without the worker's own start."""
     part = _SHARE_OF_ENDS * tasks
-    begun = next(index for index, (_, started) in enumerate(samples) if started >= min(_WARM_UP, part))
-    first = next(index for index, (_, started) in enumerate(samples) if started >= samples[begun][1] + part)
-    last = next(index for index, (_, started) in enumerate(samples) if started >= tasks - part)
-    return _rate(samples[begun], samples[first]), _rate(samples[min(last, len(samples) - 2)], samples[-1])
+    begun = min(_WARM_UP, part)
+    first = part / (_moment_of(begun + part, moments) - _moment_of(begun, moments))
+    last = part / (_moment_of(tasks, moments) - _moment_of(tasks - part, moments))
+    return first, last
 
 
-def _rate(earlier: tuple[float, int], later: tuple[float, int]) -> float:
-    return (later[1] - earlier[1]) / (later[0] - earlier[0])
+def _moment_of(wanted: float, moments: Sequence[tuple[float, int]]) -> float:
+    """Return when as many tasks were started, between the samples before and after."""
+    for (earlier, fewer), (later, more) in pairwise(moments):
+        if fewer < wanted <= more:
+            return earlier + (later - earlier) * (wanted - fewer) / (more - fewer)
+    raise BenchmarkError(f"there is no moment at which {wanted:g} tasks were started")
 
 
 def _ends_row(what: str, first: float, last: float) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.processes import MIB, family
+from benchmarks.processes import MIB, family, proportional_bytes
 from benchmarks.services import Services
 from benchmarks.systems.limetask import process_role
 from benchmarks.worker import Worker
@@ -30,9 +30,9 @@ def take(services: Services, worker: Worker, others: dict[str, int]) -> dict[str
         found[name] = Taken(usage.resident_bytes / MIB, usage.descriptors)
     for name, pid in (services.server_pids() | others).items():
         usages = family(pid, lambda _: "")
-        found[name] = Taken(
-            sum(usage.resident_bytes for usage in usages) / MIB, sum(usage.descriptors for usage in usages)
-        )
+        # The processes of a server share most of their memory.
+        mib = sum(proportional_bytes(usage.pid) for usage in usages) / MIB
+        found[name] = Taken(mib, sum(usage.descriptors for usage in usages))
     return found
 
 

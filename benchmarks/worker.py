@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from benchmarks import ROOT, BenchmarkError
+from benchmarks.interruption import start_process
 from benchmarks.place import Place
 from benchmarks.processes import Usage, family
 from benchmarks.starts import Starts
@@ -31,14 +32,13 @@ class Worker:
         self._log = Path(place.folder) / f"worker-{os.urandom(3).hex()}.log"
         environment = place.environment() | starts.environment() | system.environment | {"PYTHONPATH": str(ROOT)}
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(
+            self._process = start_process(
                 system.command(processes),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
                 env=os.environ | environment,
-                start_new_session=True,
             )
 
     def __enter__(self) -> Worker:

@@ -85,6 +85,7 @@ class _Watch:
         self._worker = worker
         self._starts = worker.starts
         self._count_ends = count_ends
+        self._ends_before = count_ends() if count_ends is not None else 0
         self._servers = visit.services.server_pids()
         self._processes = worker.processes if visit.system.runs_tasks else 1
         self._at_work: _Sample | None = None
@@ -135,7 +136,7 @@ class _Watch:
             self._at_work = self._sample(started)
         if self._recording is None and self._visit.system.recorder and self._count_ends is not None:
             recorded = self._count_ends()
-            if recorded:
+            if recorded > self._ends_before:
                 self._recording = self._sample(recorded)
         return started == self._starts.tasks
 
