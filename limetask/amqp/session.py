@@ -112,6 +112,7 @@ class Session:
     async def get(self, queue: str) -> Delivery | None:
         """Take one message off a queue, None if there is none. One call at a time."""
         self._getting = self._loop.create_future()
+        self._acks.flush()
         try:
             self._channel.basic_get(queue, partial(self._on_got, queue))
         except pika_errors.AMQPError as exc:
@@ -181,7 +182,11 @@ class Session:
         await self._call(consume)
 
     async def _call(self, method: Callable[..., Any], callback_name: str = "callback") -> Any:
-        """Call one of pika's methods and wait for the broker's answer, or for the session's end."""
+        """Call one of pika's methods and wait for the broker's answer, or for the session's end.
+
+        The answer tells that the broker has got what was sent before, acks as well.
+        """
+        self._acks.flush()
         try:
             return await answer_to(method, self.closed, callback_name)
         except pika_errors.AMQPError as exc:

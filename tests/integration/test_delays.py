@@ -35,14 +35,15 @@ class Counted(Connection):
 
     async def declare(self, wanted: Topology) -> None:
         """Declare, and count it if it is for delays."""
-        if not wanted.exchange_bindings:
+        levels = [queue for queue in wanted.queues if ".delay." in queue.name]
+        if not levels:
             await super().declare(wanted)
             return
         self.overlapped |= self._is_declaring
         self._is_declaring = True
         try:
             await super().declare(wanted)
-            self.declared.append(len(wanted.queues))
+            self.declared.append(len(levels))
         finally:
             self._is_declaring = False
 
