@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
+from functools import cache
 from pathlib import Path
 
 from limetask import Application, task
@@ -60,10 +62,21 @@ def _hold(trace: str, number: int, release: str) -> int:
     return number
 
 
+# Calls that do not let another thread run meanwhile: it could kill the process, and the body that has begun would
+# have left no trace.
+_libc = ctypes.PyDLL(None)
+
+
 def _begin(trace: str, number: int) -> None:
     """Append one line in one write, so that no two starts can mix and none is lost with the process."""
-    descriptor = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        os.write(descriptor, f"{number} {os.getpid()}\n".encode())
-    finally:
-        os.close(descriptor)
+    line = f"{number} {os.getpid()}\n".encode()
+    if _libc.write(_opened(trace), line, len(line)) != len(line):
+        raise OSError(f"cannot write to {trace}")
+
+
+@cache
+def _opened(trace: str) -> int:
+    descriptor: int = _libc.open(trace.encode(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    if descriptor < 0:
+        raise OSError(f"cannot open {trace}")
+    return descriptor
