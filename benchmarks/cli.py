@@ -26,6 +26,7 @@ from benchmarks.soak import Soak, plot_soak, soak_text
 from benchmarks.systems import SYSTEMS
 from benchmarks.systems.system import System
 from benchmarks.visit import Size
+from limetask_worker.word_list import WordList
 
 _FULL = Size(tasks=20_000, sent_one_by_one=2_000, sleeping_tasks=5_000, slots_seconds=5, round_trips=1_000, reads=2_000)
 _QUICK = Size(tasks=5_000, sent_one_by_one=500, sleeping_tasks=2_000, slots_seconds=2, round_trips=200, reads=500)
@@ -37,23 +38,13 @@ _SCRATCH = ROOT / ".benchmarks"
 _console = Console(stderr=True, highlight=False)
 
 
-class _WordList(click.ParamType[tuple[str, ...]]):
-    """Words joined by commas, each out of a given set."""
-
-    name = "words"
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._words = words
+class _AnyWords(WordList):
+    """The same, and none of them is a choice too."""
 
     def convert(
         self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        given = {word.strip() for word in value.split(",") if word.strip()}
-        for word in sorted(given - set(self._words)):
-            self.fail(f"{word!r} is none of {', '.join(self._words)}", param, ctx)
-        return tuple(word for word in self._words if word in given)
+        return super().convert(value, param, ctx) if value else ()
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
         return "A,B,..."
@@ -69,10 +60,10 @@ class _WordList(click.ParamType[tuple[str, ...]]):
     + "\n".join(f"  {name:<20} {what}" for name, what in SCALE_MEASURES.items()),
 )
 @click.option(
-    "--systems", type=_WordList(list(SYSTEMS)), default=",".join(SYSTEMS), help="What to compare.  [default: all]"
+    "--systems", type=_AnyWords(list(SYSTEMS)), default=",".join(SYSTEMS), help="What to compare.  [default: all]"
 )
 @click.option(
-    "--measures", type=_WordList(list(MEASURES)), default=",".join(MEASURES), help="What to measure.  [default: all]"
+    "--measures", type=_AnyWords(list(MEASURES)), default=",".join(MEASURES), help="What to measure.  [default: all]"
 )
 @click.option("--runs", type=click.IntRange(1), help="How often, all systems in turn.  [default: 3]")
 @click.option("--tasks", type=click.IntRange(100), help="No-op tasks to queue, and then to run.  [default: 20000]")
@@ -80,7 +71,7 @@ class _WordList(click.ParamType[tuple[str, ...]]):
 @click.option("--scale", is_flag=True, help="Instead of the comparison: limetask with very much of everything.")
 @click.option(
     "--scale-measures",
-    type=_WordList(list(SCALE_MEASURES)),
+    type=_AnyWords(list(SCALE_MEASURES)),
     default=",".join(SCALE_MEASURES),
     help="Which.  [default: all]",
 )

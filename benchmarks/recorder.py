@@ -113,7 +113,7 @@ class Feeder:
             end = _end_of(start)
             self._last = start
             self._confirmed = self._connection.publish(
-                self._names.events_exchange, end.routing_key, encode_completion(end)
+                self._names.completions_exchange, end.routing_key, encode_completion(end)
             )
 
 

@@ -187,9 +187,9 @@ def broadcast_topology(names: Names, name: str, daemon: str, bindings: Iterable[
 def completion_bindings(names: Names) -> Topology:
     """Return by which ways the ends of tasks come to the recorder and to the subscribers.
 
-    Not by the exchange of events alone: to match its patterns takes the broker longer than to store the message. Two
-    ways that mean the same, and a message comes once: should one be taken away, none is missed until the recorder has
-    declared it anew.
+    Not by the exchange of events alone: to match its patterns takes the broker about as long as to store the message.
+    Two ways that mean the same, and a message comes once: should one be taken away, none is missed until the recorder
+    has declared it anew.
     """
     keys = ("", "again")
     return Topology(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.place import Place
-from benchmarks.systems.system import BlockingClient, Client, System, program
+from benchmarks.systems.system import TASKS, BlockingClient, Client, System, program
 
 _MODULE = "benchmarks.apps.celery_app"
 _WAIT_SECONDS = 60
@@ -20,7 +20,7 @@ class _Client(BlockingClient):
         from benchmarks.apps import celery_app
 
         self._app = celery_app.app
-        self._tasks = {name: getattr(celery_app, name) for name in ("noop", "sleep_1_ms", "sleep_10_ms")}
+        self._tasks = {name: getattr(celery_app, name) for name in TASKS}
 
     def send(self, task: str, argument: str) -> Any:
         return self._tasks[task].delay(argument)

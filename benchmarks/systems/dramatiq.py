@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.place import Place
-from benchmarks.systems.system import BlockingClient, Client, System, program
+from benchmarks.systems.system import TASKS, BlockingClient, Client, System, program
 
 _MODULE = "benchmarks.apps.dramatiq_app"
 _THREADS = 8
@@ -21,7 +21,7 @@ class _Client(BlockingClient):
         from benchmarks.apps import dramatiq_app
 
         self._broker = dramatiq_app.broker
-        self._tasks = {name: getattr(dramatiq_app, name) for name in ("noop", "sleep_1_ms", "sleep_10_ms")}
+        self._tasks = {name: getattr(dramatiq_app, name) for name in TASKS}
 
     def send(self, task: str, argument: str) -> Any:
         return self._tasks[task].send(argument)

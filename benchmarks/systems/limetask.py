@@ -41,6 +41,11 @@ class _Client(BlockingClient):
     def read(self, handle: Any) -> None:
         assert self._limetask.get_status(handle.id, APP).is_completed()
 
+    def close(self) -> None:
+        from limetask.client import close_default_client
+
+        close_default_client()
+
     def _call(self, task: str, number: int, argument: str) -> Any:
         if task == SPREAD:
             name, app = f"noop_{number % TASK_NAMES}", f"{APP}-{number % APPLICATIONS}"

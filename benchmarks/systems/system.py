@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,20 +39,24 @@ class Client(Protocol):
         """Close the connections."""
 
 
-class BlockingClient:
+class BlockingClient(ABC):
     """The loops of a client whose calls block; a system adds the calls."""
 
+    @abstractmethod
     def send(self, task: str, argument: str) -> Any:
         """Send one task, and return its handle."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wait(self, handle: Any) -> None:
         """Return when the end of a task is known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, handle: Any) -> None:
         """Read the end of a task that has ended, and fail if it is not known."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def close(self) -> None:
+        """See Client."""
 
     def send_each(self, task: str, arguments: Sequence[str]) -> list[Any]:
         """See Client."""
@@ -68,9 +73,6 @@ class BlockingClient:
     def read_each(self, handles: Sequence[Any]) -> list[float]:
         """See Client."""
         return [_seconds(lambda handle=handle: self.read(handle)) for handle in handles]  # type: ignore[misc]
-
-    def close(self) -> None:
-        """See Client."""
 
 
 def _seconds(call: Callable[[], object]) -> float:

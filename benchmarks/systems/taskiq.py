@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.place import Place
-from benchmarks.systems.system import Client, System, program
+from benchmarks.systems.system import TASKS, Client, System, program
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class _Client:
 
         self._loop = uvloop.new_event_loop()
         self._broker = taskiq_app.broker
-        self._tasks = {name: getattr(taskiq_app, name) for name in ("noop", "sleep_1_ms", "sleep_10_ms")}
+        self._tasks = {name: getattr(taskiq_app, name) for name in TASKS}
         self._run(self._broker.startup())
 
     def send_each(self, task: str, arguments: Sequence[str]) -> list[Any]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -20,32 +20,11 @@ from limetask_worker.banner import banner_facts, show_banner
 from limetask_worker.control import ChildOptions
 from limetask_worker.logs import LogFormat, configure_logging
 from limetask_worker.supervisor import Plan, Supervisor
+from limetask_worker.word_list import WordList
 
 logger = logging.getLogger(__name__)
 
 _ROLES = ("tasks", "recorder", "events")
-
-
-class _WordList(click.ParamType[tuple[str, ...]]):
-    """Words joined by commas, each out of a given set."""
-
-    name = "words"
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self._words = words
-
-    def convert(
-        self, value: str | tuple[str, ...], param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value
-        given = {word.strip() for word in value.split(",")}
-        for word in sorted(given - set(self._words)):
-            self.fail(f"{word!r} is none of {', '.join(self._words)}", param, ctx)
-        return tuple(word for word in self._words if word in given)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:  # noqa: ARG002
-        return ",".join(self._words)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -66,13 +45,13 @@ class _WordList(click.ParamType[tuple[str, ...]]):
 )
 @click.option(
     "--queues",
-    type=_WordList(QOS_CATEGORIES),
+    type=WordList(QOS_CATEGORIES),
     default=",".join(QOS_CATEGORIES),
     help="Queues to take tasks from, the most urgent first.  [default: all]",
 )
 @click.option(
     "--roles",
-    type=_WordList(_ROLES),
+    type=WordList(_ROLES),
     default=",".join(_ROLES),
     help="What to do: run tasks, record their statuses in the store, run event handlers.  [default: all]",
 )

@@ -117,7 +117,7 @@ class Settler:
             on_confirmed(work)
 
         work.has_ended = True
-        if not work.declaration.acks_late:
+        if not work.declaration.acks_late and not work.is_settled:
             self._note_unacked_end()
         completion = self._completion(work, outcome)
         reply_to = work.message.identity.reply_to
