@@ -88,12 +88,13 @@ class Decision(StrEnum):
 class Verdict:
     """The answer to a claim.
 
-    `begun` is how often the body of this attempt has begun, this time included. `worker` is who started it, if it was
-    somebody else.
+    `started_at` is that of the claim, which tells it from others of the same worker. `begun` is how often the body of
+    this attempt has begun, this time included. `worker` is who started it, if it was somebody else.
     """
 
     task_id: str
     attempt: int
+    started_at: datetime
     decision: Decision
     begun: int
     worker: str | None = None
@@ -101,11 +102,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A worker does not have a task any more that it was told to run: whoever gets its message may."""
+    """A worker takes back its start of a task whose body it has not begun: whoever gets the message may run it."""
 
     task_id: str
     attempt: int
     worker: str
+    started_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ def decode_verdict(body: bytes) -> Verdict:
         return Verdict(
             task_id=_text(fields["task_id"]),
             attempt=_attempt(fields["attempt"]),
+            started_at=_moment(fields["started_at"]),
             decision=Decision(fields["decision"]),
             begun=int(fields["begun"]),
             worker=None if fields["worker"] is None else _text(fields["worker"]),
@@ -131,15 +132,20 @@ def decode_verdict(body: bytes) -> Verdict:
 
 
 def encode_released(released: Released) -> Envelope:
-    """Return the message by which a worker gives back what the recorder let it run."""
+    """Return the message by which a worker takes back the start of a task that has not begun."""
     return Envelope(body=orjson.dumps(released), content_type=JSON, message_id=new_message_id(), kind="released")
 
 
 def decode_released(body: bytes) -> Released:
-    """Return who gives what back; raises MessageRefusedError for anything else."""
+    """Return who takes which start back; raises MessageRefusedError for anything else."""
     with _Refusing("released"):
         fields = orjson.loads(body)
-        return Released(_text(fields["task_id"]), _attempt(fields["attempt"]), _text(fields["worker"]))
+        return Released(
+            task_id=_text(fields["task_id"]),
+            attempt=_attempt(fields["attempt"]),
+            worker=_text(fields["worker"]),
+            started_at=_moment(fields["started_at"]),
+        )
 
 
 def encode_alive(alive: Alive) -> Envelope:

@@ -70,7 +70,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 metadata = MetaData()
 
 # `result` and `error` are JSON as TEXT, since JSONB refuses \u0000. A result of None is the JSON null, so that NULL
-# means unfinished. Nothing but the primary key serves to prune: ids sort by age.
+# means unfinished. `earlier_starts` is JSON too: the starts of a late task by workers that it was taken over from.
+# Nothing but the primary key serves to prune: ids sort by age.
 task_status = Table(
     "limetask_task_status",
     metadata,
@@ -84,7 +85,7 @@ task_status = Table(
     Column("error", Text),
     Column("worker", Text),
     Column("acks_late", Boolean),
-    Column("begun", Integer, nullable=False, server_default="1"),
+    Column("earlier_starts", Text),
     Column("sent_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
@@ -139,7 +140,7 @@ _HANDLERS = select(event_handler.c.name, event_handler.c.bindings, event_handler
     event_handler.c.name
 )
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The schema that this limetask writes and reads."""
 
 VERSION_TABLE = "limetask_schema_version"

@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 
 from limetask import Settings, Status, TaskCall, send_task, send_tasks
-from tests.broker import subscriber
+from limetask.topology import Names
+from tests.broker import channel_to, declare_namespace, subscriber
 from tests.waiting import eventually
 from tests.worker import Worker
 
@@ -110,6 +111,27 @@ def test_what_was_started_ahead_does_not_wait_for_long_bodies(
     for status in (*statuses[:300], *statuses[302:]):
         assert status.wait(WAIT).status is Status.SUCCESS
     assert [status.refresh().status for status in held] == [Status.STARTED] * 2
+    (tmp_path / "trace.release").touch()
+    for status in held:
+        assert status.wait(WAIT).status is Status.SUCCESS
+
+
+def test_what_was_claimed_does_not_wait_for_long_bodies(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """What was delivered before goes back as well, and counts as not started, if long tasks take all slots."""
+    declare_namespace(settings.broker_url, settings.namespace)
+    held = [send_task("shop.tasks.hold", "acme", str(tmp_path / "trace")) for _ in range(2)]
+    quick = [send_task("shop.tasks.hold_late", "acme", str(tmp_path / "late"), 0.0) for _ in range(20)]
+    with channel_to(settings.broker_url) as channel:  # closing it returns the messages
+        for _ in (*held, *quick):
+            channel.basic_get(Names(settings.namespace).task_queue("default"))
+    start_worker(settings, "shop", "--roles", "recorder")
+    start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
+    eventually(lambda: all(status.refresh().status is Status.STARTED for status in held))
+    start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
+    for status in quick:
+        assert status.wait(WAIT).status is Status.SUCCESS
     (tmp_path / "trace.release").touch()
     for status in held:
         assert status.wait(WAIT).status is Status.SUCCESS

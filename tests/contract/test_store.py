@@ -2,128 +2,42 @@
 
 from __future__ import annotations
 
-import logging
 import random
-import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import permutations
 from pathlib import Path
-from secrets import token_hex
-from select import select as wait_readable
-from threading import Barrier, BrokenBarrierError, Event, Thread
 from time import monotonic
 from typing import Any
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine, create_engine, inspect, make_url, text
+from sqlalchemy import inspect, make_url, text
 
-from limetask import database, ids
-from limetask import store as store_module
-from limetask.database import parse_store_url
-from limetask.errors import StoreError, StoreTooNewError, StoreUrlError
-from limetask.message import Claim, Completion, Decision, Released, Started
-from limetask.status import ErrorInfo, Rank, Status, TaskStatus
-from limetask.store import SCHEMA_VERSION, VERSION_TABLE, Store, metadata, task_status
+from limetask.errors import StoreError, StoreUrlError
+from limetask.status import ErrorInfo
+from limetask.store import Store, task_status
 from limetask_worker import schema
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
-
-SENT = datetime(2026, 3, 29, 0, 59, 59, 123456, tzinfo=UTC)
-STARTED = SENT + timedelta(seconds=1, microseconds=1)
-FINISHED = STARTED + timedelta(minutes=5)
-LOST = ErrorInfo("WorkerLost", "the worker process was killed")
-
-Record = Started | Completion
-
-
-def started(task_id: str, **changes: Any) -> Started:
-    record = Started(task_id, "pkg.tasks.add", "shop", 1, "host:12:a", False, SENT, STARTED)
-    return replace(record, **changes)
-
-
-def ended(task_id: str, **changes: Any) -> Completion:
-    return replace(
-        Completion(
-            id="event",
-            task_id=task_id,
-            task_name="pkg.tasks.add",
-            app="shop",
-            status=Status.SUCCESS,
-            result={"sum": 3},
-            error=None,
-            attempt=1,
-            worker="host:12:a",
-            sent_at=SENT,
-            started_at=STARTED,
-            finished_at=FINISHED,
-        ),
-        **changes,
-    )
-
-
-def failed(task_id: str, **changes: Any) -> Completion:
-    failure = {"status": Status.FAILURE, "result": None, "error": ErrorInfo("ValueError", "no", "Traceback")}
-    return ended(task_id, **(failure | changes))
-
-
-def status_of(record: Record) -> TaskStatus:
-    """What a client is to read after this record."""
-    status = TaskStatus(
-        id=record.task_id,
-        status=Status.STARTED,
-        task_name=record.task_name,
-        app=record.app,
-        attempt=record.attempt,
-        worker=record.worker,
-        sent_at=record.sent_at,
-        started_at=record.started_at,
-    )
-    if isinstance(record, Started):
-        return status
-    return replace(
-        status,
-        status=record.status,
-        result=record.result,
-        error=record.error,
-        finished_at=record.finished_at,
-    )
-
-
-def winner(records: Sequence[Record]) -> Record:
-    """The record that the row shows in the end: the most advanced one, the first of equals."""
-    return max(records, key=position)
-
-
-def position(record: Record) -> tuple[int, Rank]:
-    if isinstance(record, Started):
-        return record.attempt, Rank.STARTED
-    return record.attempt, Rank.PRESUMED_LOST if record.error == LOST else Rank.ENDED
-
-
-def new_id(sent: datetime = SENT) -> str:
-    return ids.new_task_id("shop", sent.timestamp())
-
-
-@contextmanager
-def engine_of(url: str) -> Iterator[Engine]:
-    engine = create_engine(parse_store_url(url))
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-def execute(url: str, statement: str) -> None:
-    with engine_of(url) as engine, engine.begin() as connection:
-        connection.execute(text(statement))
-
+from tests.contract.records import (
+    FINISHED,
+    LOST,
+    SENT,
+    STARTED,
+    Record,
+    ended,
+    engine_of,
+    execute,
+    failed,
+    new_id,
+    started,
+    status_of,
+    winner,
+)
 
 # Round trips
 
@@ -320,154 +234,6 @@ def test_rows_are_kept_as_sqlalchemy_keeps_them(migrated_url: str, writer: Store
     assert rows[0][1:] == rows[1][1:]
 
 
-# Claiming
-
-
-def claim_of(start: Started, *, may_run_again: bool) -> Claim:
-    return Claim(start, may_run_again, "limetask.reply.abc")
-
-
-def decided(writer: StoreWriter, claim: Claim, max_begun: int = 5, *, take_over: bool = True) -> tuple[Decision, int]:
-    """Decide a claim, and return the decision and how often the body has begun then."""
-    verdict = writer.claim(claim, max_begun, take_over=take_over)
-    assert (verdict.task_id, verdict.attempt) == (claim.start.task_id, claim.start.attempt)
-    return verdict.decision, verdict.begun
-
-
-def test_whoever_claims_first_runs_an_early_task(store: Store, writer: StoreWriter) -> None:
-    """Of two workers that hold the same early task the first may run it, however often they ask."""
-    task_id = new_id()
-    first, second = (claim_of(started(task_id, worker=worker), may_run_again=False) for worker in ("a", "b"))
-    for claim, decision in [(first, Decision.RUN), (second, Decision.STARTED_ELSEWHERE)] * 2:
-        assert decided(writer, claim) == (decision, 1)
-    stored = store.read(task_id, "shop")
-    assert stored is not None
-    assert (stored.status, stored.worker) == (Status.STARTED, "a")
-
-
-def test_a_recorded_start_wins_over_a_later_claim(writer: StoreWriter) -> None:
-    """A start that was only recorded counts as much as a claim, for the worker that recorded it and against others."""
-    own = started(new_id(), worker="a")
-    writer.merge([own])
-    assert decided(writer, claim_of(own, may_run_again=False))[0] is Decision.RUN
-    other = claim_of(replace(own, worker="b"), may_run_again=False)
-    assert decided(writer, other)[0] is Decision.STARTED_ELSEWHERE
-
-
-def test_a_late_task_may_begin_only_so_often(store: Store, writer: StoreWriter) -> None:
-    """Each claim of a late task that was lost counts as a begin; to ask twice counts once."""
-    task_id = new_id()
-    starts = [
-        started(task_id, worker=f"worker {number}", acks_late=True, started_at=STARTED + timedelta(seconds=number))
-        for number in range(4)
-    ]
-    for number, start in enumerate(starts[:3], 1):
-        for _ in range(2):
-            assert decided(writer, claim_of(start, may_run_again=True), max_begun=3) == (Decision.RUN, number)
-    assert decided(writer, claim_of(starts[3], may_run_again=True), max_begun=3) == (Decision.BEGUN_TOO_OFTEN, 3)
-    stored = store.read(task_id, "shop")
-    assert stored is not None
-    assert stored.worker == "worker 2"
-
-
-def test_a_late_task_is_not_taken_over_before_its_time(writer: StoreWriter) -> None:
-    """Until it is known whether its worker is lost, the verdict names that worker, and nothing is counted."""
-    start = started(new_id(), worker="a", acks_late=True)
-    writer.merge([start])
-    claim = claim_of(replace(start, worker="b"), may_run_again=True)
-    verdict = writer.claim(claim, 5, take_over=False)
-    assert (verdict.decision, verdict.worker) == (Decision.STARTED_ELSEWHERE, "a")
-    assert decided(writer, claim) == (Decision.RUN, 2)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_claims_of_one_batch_are_decided_like_those_of_several(writer: StoreWriter, seed: int) -> None:
-    """Several claims at once, some of them of the same task, get the verdicts that they would have got one by one."""
-    chance = random.Random(seed)
-    together, apart = ([new_id() for _ in range(20)] for _ in range(2))
-    known = [chance.randrange(20) for _ in range(10)]
-    asked = [(chance.randrange(20), random_start(chance)) for _ in range(200)]
-    for task_ids in (together, apart):
-        writer.merge([started(task_ids[one], worker="worker 0", acks_late=True) for one in known[:5]])
-        writer.merge([ended(task_ids[one]) for one in known[5:]])
-    verdicts = writer.claim_all([claim_about(together[one], start) for one, start in asked], 2, take_over=True)
-    expected = [writer.claim(claim_about(apart[one], start), 2, take_over=True) for one, start in asked]
-    assert [replace(one, task_id="") for one in verdicts] == [replace(one, task_id="") for one in expected]
-    assert {verdict.decision for verdict in verdicts} == set(Decision)
-    last = [writer.claim(claim_about(one, started("")), 2, take_over=False) for one in (*together, *apart)]
-    assert [replace(one, task_id="") for one in last[:20]] == [replace(one, task_id="") for one in last[20:]]
-
-
-def random_start(chance: random.Random) -> Started:
-    return started(
-        "", worker=f"worker {chance.randrange(4)}", acks_late=chance.random() < 0.8, attempt=chance.choice([1, 1, 1, 2])
-    )
-
-
-def claim_about(task_id: str, start: Started) -> Claim:
-    return claim_of(replace(start, task_id=task_id), may_run_again=True)
-
-
-def test_more_claims_than_a_statement_takes_parameters(writer: StoreWriter) -> None:
-    """However many claims come at once, all are decided."""
-    starts = [started(new_id()) for _ in range(1100)]
-    writer.merge([ended(start.task_id) for start in starts])
-    verdicts = writer.claim_all([claim_of(start, may_run_again=False) for start in starts], 5, take_over=False)
-    assert {verdict.decision for verdict in verdicts} == {Decision.ENDED}
-    assert len(verdicts) == 1100
-
-
-def released(start: Started) -> Released:
-    return Released(start.task_id, start.attempt, start.worker)
-
-
-def test_a_released_start_never_was(store: Store, writer: StoreWriter) -> None:
-    """What a worker had started and not begun is pending again, and whoever gets it may run it, for the first time."""
-    early, late = started(new_id(), worker="a"), started(new_id(), worker="a", acks_late=True)
-    writer.merge([early, late])
-    for _ in range(2):
-        writer.release([released(early), released(late)])
-        assert [store.read(start.task_id, "shop") for start in (early, late)] == [None, None]
-    for start in (early, late):
-        assert decided(writer, claim_of(replace(start, worker="b"), may_run_again=start.acks_late)) == (Decision.RUN, 1)
-
-
-def test_a_late_task_that_began_before_keeps_its_count(writer: StoreWriter) -> None:
-    """Only the start that did not come to a begin is taken back, once, however often it is told."""
-    first = started(new_id(), worker="a", acks_late=True)
-    writer.merge([first])
-    second = replace(first, worker="b")
-    assert decided(writer, claim_of(second, may_run_again=True)) == (Decision.RUN, 2)
-    for _ in range(2):
-        writer.release([released(second)])
-    assert decided(writer, claim_of(replace(first, worker="c"), may_run_again=True)) == (Decision.RUN, 2)
-
-
-def test_only_what_a_worker_has_in_hand_is_released(store: Store, writer: StoreWriter) -> None:
-    """Neither an end, nor the start of another worker or attempt, is taken back."""
-    over, others, again = (started(new_id(), worker=worker) for worker in ("a", "b", "a"))
-    writer.merge([over, others, replace(again, attempt=2)])
-    writer.merge([ended(over.task_id, worker="a")])
-    writer.release([released(over), released(replace(others, worker="a")), released(again)])
-    statuses = [store.read(start.task_id, "shop") for start in (over, others, again)]
-    assert [status and status.status for status in statuses] == [Status.SUCCESS, Status.STARTED, Status.STARTED]
-
-
-@pytest.mark.parametrize("end", [ended, failed])
-def test_an_ended_attempt_does_not_run_again(store: Store, writer: StoreWriter, end: Any) -> None:
-    """What has ended is not run again; the next attempt is, and counts anew."""
-    task_id = new_id()
-    writer.merge([end(task_id)])
-    again = started(task_id, acks_late=True, worker="b")
-    assert decided(writer, claim_of(again, may_run_again=True))[0] is Decision.ENDED
-    next_attempt = replace(again, attempt=2)
-    assert decided(writer, claim_of(next_attempt, may_run_again=True))[0] is Decision.RUN
-    assert decided(writer, claim_of(again, may_run_again=True))[0] is Decision.ENDED
-    stored = store.read(task_id, "shop")
-    assert stored is not None
-    assert (stored.status, stored.attempt, stored.result, stored.finished_at) == (Status.STARTED, 2, None, None)
-
-
 def test_an_end_keeps_the_way_of_acking_that_its_start_told(migrated_url: str, writer: StoreWriter) -> None:
     """A completion does not know when its task was acked, so it leaves that alone, in one batch and in two."""
     together, apart = new_id(), new_id()
@@ -603,101 +369,6 @@ def test_a_closed_store_can_be_closed_and_read_again(store: Store, writer: Store
     assert store.read(record.task_id, "shop") == status_of(record)
 
 
-# The schema
-
-
-def test_many_may_upgrade_at_once(store_url: str) -> None:
-    """Several recorders that start together, while clients read, leave one schema."""
-    barrier = Barrier(5, timeout=30)
-
-    def upgrade(_: int) -> None:
-        barrier.wait()
-        schema.upgrade(store_url)
-
-    def read() -> TaskStatus | None:
-        with closing(Store(store_url)) as store:
-            barrier.wait()
-            return [store.read(new_id(), "shop") for _ in range(50)][-1]
-
-    with ThreadPoolExecutor(5) as threads:
-        reading = threads.submit(read)
-        list(threads.map(upgrade, range(4)))
-    assert reading.result() is None
-    with engine_of(store_url) as engine:
-        assert set(inspect(engine).get_table_names()) == {*metadata.tables, VERSION_TABLE}
-
-
-def test_upgrades_take_turns(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one process migrates a database no other does: two never meet in the middle of it."""
-    meeting, migrate = Barrier(2, timeout=0.5), schema._run_migrations
-
-    def try_to_meet(connection: Connection) -> None:
-        with pytest.raises(BrokenBarrierError):
-            meeting.wait()
-        migrate(connection)
-
-    monkeypatch.setattr(schema, "_run_migrations", try_to_meet)
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(schema.upgrade, [store_url] * 2))
-
-
-def test_migrations_make_the_schema_that_the_code_expects(migrated_url: str) -> None:
-    """Alembic finds no difference between the migrated database and the table as the code has it."""
-    with engine_of(migrated_url) as engine, engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        assert compare_metadata(context, metadata) == []
-
-
-def test_the_index_of_running_tasks_is_partial(migrated_url: str) -> None:
-    """Only running tasks are in the index by worker, so it stays small."""
-    with engine_of(migrated_url) as engine:
-        [index] = inspect(engine).get_indexes("limetask_task_status")
-    backend = make_url(migrated_url).get_backend_name()
-    assert index["column_names"] == ["worker"]
-    assert "STARTED" in str(index["dialect_options"][f"{backend}_where"])
-
-
-def test_upgrading_again_keeps_what_is_stored(store: Store, writer: StoreWriter, migrated_url: str) -> None:
-    """Every recorder upgrades when it starts; that touches no status."""
-    record = ended(new_id())
-    writer.merge([record])
-    schema.upgrade(migrated_url)
-    assert store.read(record.task_id, "shop") == status_of(record)
-
-
-def test_the_schema_can_be_asked_for_its_version(store_url: str) -> None:
-    """A reader learns the schema's version, which is this code's after an upgrade, and None before."""
-    with closing(Store(store_url)) as store:
-        assert store.schema_version() is None
-        schema.upgrade(store_url)
-        assert store.schema_version() == SCHEMA_VERSION
-
-
-def test_a_newer_schema_is_refused(migrated_url: str) -> None:
-    """A database that a newer limetask has migrated is not touched: the error says to upgrade."""
-    execute(migrated_url, f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
-    with pytest.raises(StoreTooNewError, match=r"9999.*upgrade limetask"):
-        schema.upgrade(migrated_url)
-
-
-def test_a_failed_migration_leaves_nothing(store_url: str) -> None:
-    """A migration is one transaction: what stands in its way is told, and nothing is half made."""
-    execute(store_url, "CREATE TABLE limetask_task_status (task_id INTEGER)")
-    with pytest.raises(StoreError, match="already exists"):
-        schema.upgrade(store_url)
-    with engine_of(store_url) as engine:
-        assert inspect(engine).get_table_names() == ["limetask_task_status"]
-
-
-def test_upgrading_leaves_logging_alone(store_url: str) -> None:
-    """Migrations neither disable loggers nor add handlers."""
-    ours, root = logging.getLogger("limetask.somewhere"), logging.getLogger()
-    before = (list(root.handlers), root.level)
-    schema.upgrade(store_url)
-    assert not ours.disabled
-    assert (list(root.handlers), root.level) == before
-
-
 # Without a database
 
 
@@ -756,154 +427,6 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
         store.read(new_id(), "shop")
 
 
-# PostgreSQL out of reach
-
-
-@pytest.fixture
-def short_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two seconds are the least that libpq takes."""
-    monkeypatch.setattr(database, "CONNECT_SECONDS", 2)
-    monkeypatch.setattr(store_module, "READ_SECONDS", 1)
-
-
-def read_once(url: str) -> None:
-    with closing(Store(url)) as store:
-        store.read(new_id(), "shop")
-
-
-def merge_once(url: str) -> None:
-    with closing(StoreWriter(url)) as writer:
-        writer.merge([ended(new_id())])
-
-
-def prune_once(url: str) -> None:
-    with closing(StoreWriter(url)) as writer:
-        writer.prune(SENT)
-
-
-@pytest.mark.parametrize("use", [read_once, merge_once, prune_once, schema.upgrade])
-def test_postgresql_that_does_not_run_is_an_error(use: Callable[[str], None]) -> None:
-    """Where nothing listens, every call says what to do, and not what the password is."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-    password = token_hex()
-    with pytest.raises(StoreError) as caught:
-        use(f"postgresql://someone:{password}%2F@127.0.0.1:{port}/statuses?sslpassword={password}")
-    assert f"postgresql://someone:***@127.0.0.1:{port}/statuses" in str(caught.value)
-    assert "Check LIMETASK_STORE_URL" in str(caught.value)
-    assert password not in "".join(traceback.format_exception(caught.value))
-
-
-@pytest.mark.usefixtures("short_deadlines")
-def test_a_silent_server_is_given_up() -> None:
-    """A server that takes the connection and never says a word is given up within the deadline."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        begun = monotonic()
-        with pytest.raises(StoreError, match="timeout"):
-            read_once(f"postgresql://someone@127.0.0.1:{listener.getsockname()[1]}/statuses")
-        assert monotonic() - begun < 4
-
-
-@pytest.mark.usefixtures("short_deadlines")
-@pytest.mark.parametrize("idle_seconds", [0, 1000])
-def test_a_server_that_stops_answering_is_given_up(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, idle_seconds: float
-) -> None:
-    """When the network freezes under an open connection, a read fails within its deadlines, and works afterwards.
-
-    It makes no difference whether the connection has been idle for so long that the server is asked first.
-    """
-    monkeypatch.setattr(database, "_IDLE_SECONDS", idle_seconds)
-    schema.upgrade(postgresql_url)
-    with FreezableProxy(postgresql_url) as proxy, closing(Store(proxy.url)) as store:
-        assert store.read(new_id(), "shop") is None
-        proxy.frozen.set()
-        begun = monotonic()
-        with pytest.raises(StoreError):
-            store.read(new_id(), "shop")
-        assert monotonic() - begun < 8
-        proxy.frozen.clear()
-        assert store.read(new_id(), "shop") is None
-
-
-@pytest.mark.usefixtures("short_deadlines")
-def test_a_statement_that_takes_too_long_is_given_up(postgresql_url: str) -> None:
-    """A read that waits for a lock is ended by the server within its deadline, and works afterwards."""
-    schema.upgrade(postgresql_url)
-    with engine_of(postgresql_url) as engine, engine.connect() as blocker, closing(Store(postgresql_url)) as store:
-        blocker.execute(text("LOCK TABLE limetask_task_status"))
-        with pytest.raises(StoreError, match="statement timeout"):
-            store.read(new_id(), "shop")
-        blocker.rollback()
-        assert store.read(new_id(), "shop") is None
-
-
-def test_a_restarted_server_is_not_noticed(postgresql_url: str) -> None:
-    """Connections that the server has closed meanwhile are replaced: reads and writes go on."""
-    schema.upgrade(postgresql_url)
-    record = ended(new_id())
-    with closing(Store(postgresql_url)) as store, closing(StoreWriter(postgresql_url)) as writer:
-        assert store.read(record.task_id, "shop") is None
-        assert writer.running_under("host:12:a") == []
-        execute(
-            postgresql_url,
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        writer.merge([record])
-        assert store.read(record.task_id, "shop") == status_of(record)
-
-
-class FreezableProxy:
-    """Passes bytes on between clients and a PostgreSQL server, until it is frozen."""
-
-    def __init__(self, server_url: str) -> None:
-        server = make_url(server_url)
-        self._target = (server.host or "localhost", server.port or 5432)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._peers: dict[socket.socket, socket.socket] = {}
-        self._stopped = Event()
-        self._thread = Thread(target=self._pass_on)
-        self.frozen = Event()
-        port = self._listener.getsockname()[1]
-        self.url = server.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
-
-    def __enter__(self) -> FreezableProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-        for end in [self._listener, *self._peers]:
-            end.close()
-
-    def _pass_on(self) -> None:
-        while not self._stopped.is_set():
-            readable = wait_readable([self._listener, *self._peers], [], [], 0.05)[0]
-            if self.frozen.is_set():
-                self._stopped.wait(0.05)
-                continue
-            for end in readable:
-                self._read(end)
-
-    def _read(self, end: socket.socket) -> None:
-        if end is self._listener:
-            client, server = end.accept()[0], socket.create_connection(self._target)
-            self._peers |= {client: server, server: client}
-        elif end in self._peers:
-            self._forward(end)
-
-    def _forward(self, end: socket.socket) -> None:
-        peer = self._peers[end]
-        if data := end.recv(65536):
-            peer.sendall(data)
-            return
-        for closed in (end, peer):
-            del self._peers[closed]
-            closed.close()
-
-
 # URLs
 
 
@@ -939,7 +462,8 @@ def test_every_name_of_postgresql_is_understood(postgresql_url: str, scheme: str
     """All spellings that hosting providers use reach the same database."""
     url = make_url(postgresql_url).set(drivername=scheme).render_as_string(hide_password=False)
     schema.upgrade(url)
-    read_once(url)
+    with closing(Store(url)) as store:
+        assert store.read(new_id(), "shop") is None
 
 
 def test_the_options_of_a_postgresql_url_are_kept(postgresql_url: str) -> None:

@@ -7,9 +7,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import create_engine, text
 
-from limetask.database import parse_store_url
 from limetask.message import HandlerBindings, HandlerGone
 from limetask.store import RecordedHandler, Store
 from limetask_worker import schema
@@ -101,16 +99,3 @@ def test_a_store_without_a_table_has_no_handlers(store_url: str) -> None:
     """Nothing was ever recorded: that is no error."""
     with closing(Store(store_url)) as store:
         assert store.handlers() == []
-
-
-def test_a_store_of_the_former_version_is_upgraded(migrated_url: str) -> None:
-    """The table comes with an upgrade, beside what is stored."""
-    engine = create_engine(parse_store_url(migrated_url))
-    with engine.begin() as connection:
-        connection.execute(text("DROP TABLE limetask_event_handler"))
-        connection.execute(text("UPDATE limetask_schema_version SET version_num = '0002'"))
-    engine.dispose()
-    schema.upgrade(migrated_url)
-    with closing(StoreWriter(migrated_url)) as writer, closing(Store(migrated_url)) as store:
-        writer.merge_handlers([declared("a.#")], HEARD)
-        assert len(store.handlers()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -12,11 +13,13 @@ from limetask import Settings, configure
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
 from tests.faults.ledger import now
-from tests.faults.load import Load
+from tests.faults.load import LATE, Load
 from tests.proxy import Proxy, proxy_to
+from tests.waiting import eventually
 
 _STALL_SECONDS = in_form(3.0, 8.0)
 _ROUNDS = in_form(1, 6)
+_CUTS = in_form(12, 40)
 
 
 @pytest.fixture
@@ -93,4 +96,23 @@ def test_a_broken_network_loses_nothing_and_repeats_no_early_task(
             fault_ended = now()
             ledger.wait_for_recovery(fault_ended)
     verdict = ledger.check(fault, fault_ended)
+    assert not verdict.failures
+
+
+def test_workers_that_lose_their_connections_in_turn_use_up_no_late_task(
+    quick_settings: Settings, open_ledger: OpenLedger, employ: StartWorker
+) -> None:
+    """What was handed from one to the other, and could begin nowhere, is not taken for poison."""
+    ledger = open_ledger(quick_settings)
+    with ExitStack() as stack:
+        proxies = [stack.enter_context(proxy_to(quick_settings.broker_url)) for _ in range(2)]
+        for _, url in proxies:
+            employ(ledger, "--processes", "1", "--slots", "2", settings=replace(quick_settings, broker_url=url))
+        with Load(ledger.book, _CUTS * 5, 200, tasks=[LATE], seconds=0.25):
+            for turn in range(_CUTS):
+                ended = len(ledger.events.by_task)
+                proxies[turn % 2][0].cut()
+                eventually(lambda ended=ended: len(ledger.events.by_task) > ended, 30, "another end")  # type: ignore[misc]
+        fault_ended = now()
+        verdict = ledger.check("network: two workers lose their connections in turn", fault_ended)
     assert not verdict.failures

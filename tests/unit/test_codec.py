@@ -442,13 +442,13 @@ class TestBetweenWorkerAndRecorder:
 
     def test_a_released_task_arrives_as_it_was_sent(self) -> None:
         """Which worker gives what back arrives equal."""
-        released = Released(TASK_ID, 3, "host.12.a")
+        released = Released(TASK_ID, 3, "host.12.a", NOW)
         assert decode_released(encode_released(released).body) == released
 
     @pytest.mark.parametrize("worker", [None, "host.12.a"])
     def test_a_verdict_arrives_as_it_was_sent(self, worker: str | None) -> None:
         """What the recorder has decided arrives equal."""
-        verdict = Verdict(TASK_ID, 3, Decision.STARTED_ELSEWHERE, 2, worker)
+        verdict = Verdict(TASK_ID, 3, NOW, Decision.STARTED_ELSEWHERE, 2, worker)
         assert decode_verdict(encode_verdict(verdict).body) == verdict
 
     def test_a_handler_that_is_gone_arrives_as_it_was_sent(self) -> None:

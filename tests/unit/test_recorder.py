@@ -16,12 +16,14 @@ import pytest
 
 from limetask import Settings, Status, ids
 from limetask.amqp import Connection, Delivery, Subscription
-from limetask.message import Claim, Completion, Decision, Envelope, Started, Verdict
-from limetask.records import decode_verdict, encode_claim, encode_completion, encode_started
+from limetask.message import Claim, Completion, Decision, Envelope, Released, Started, Verdict
+from limetask.records import decode_verdict, encode_claim, encode_completion, encode_released, encode_started
 from limetask.store import Store
 from limetask.topology import Names
 from limetask_worker import recorder as recorder_module
+from limetask_worker import verdicts as verdicts_module
 from limetask_worker.recorder import Recorder
+from limetask_worker.starts import Starts
 from limetask_worker.store_writer import StoreWriter
 
 DEADLINE = 10.0
@@ -140,8 +142,8 @@ def ended(start: Started, **changes: Any) -> Envelope:
     return encode_completion(replace(end, **changes))
 
 
-def claim_of(start: Started) -> Envelope:
-    return encode_claim(Claim(start, False, Names("limetask").reply_key("abc")))
+def claim_of(start: Started, asker: str = "abc", *, may_run_again: bool = False) -> Envelope:
+    return encode_claim(Claim(start, may_run_again, Names("limetask").reply_key(asker)))
 
 
 def has_ended(settings: Settings, start: Started) -> bool:
@@ -262,6 +264,25 @@ def test_a_claim_sees_all_starts_before_it(settings: Settings, broker: Broker) -
     assert [verdict.decision for verdict in broker.verdicts] == [Decision.RUN, Decision.RUN]
 
 
+def test_a_claim_that_was_taken_back_is_not_decided(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that asks and gives up before it has its answer has not begun the task."""
+    monkeypatch.setattr(verdicts_module, "_NEWS_SECONDS", 0.2)
+    first = replace(started(), acks_late=True)
+    second, third = replace(first, worker="b"), replace(first, worker="c")
+    released = Released(second.task_id, second.attempt, second.worker, second.started_at)
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([first]), claim_of(second, "b", may_run_again=True))
+            broker.deliver(encode_released(released), claim_of(third, "c", may_run_again=True))
+            await until(lambda: len(broker.verdicts) > 0)
+
+    run(scenario)
+    assert [(verdict.decision, verdict.begun) for verdict in broker.verdicts] == [(Decision.RUN, 2)]
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -328,8 +349,8 @@ def refusing(attempt: int) -> Callable[..., Any]:
     """Make rows as ever, but one that SQLite refuses for this attempt."""
     from limetask_worker.store_writer import _row_of_start
 
-    def row_of_start(start: Started, begun: int = 1) -> Any:
-        row = _row_of_start(start, begun)
+    def row_of_start(start: Started, *starts: Starts) -> Any:
+        row = _row_of_start(start, *starts)
         return row | {"attempt": 2**63} if start.attempt == attempt else row
 
     return row_of_start

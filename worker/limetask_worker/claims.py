@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
+from datetime import datetime
 
 from limetask.amqp import Connection, Delivery, ReplyQueue
 from limetask.errors import MessageRefusedError
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 _ASK_AGAIN_SECONDS = 5.0
 _QUEUE_LENGTH = 10_000
 
+_Question = tuple[str, int, datetime]
+
 
 class Claims:
     """Puts questions on the results queue, and hears the answers on a reply queue of the publishing connection."""
@@ -34,14 +37,15 @@ class Claims:
         """Gets the answers that nobody waits for any more."""
         self._names = names
         self._reply_key = names.reply_key(secrets.token_hex(8))
-        self._asked: dict[tuple[str, int], asyncio.Future[Verdict]] = {}
+        self._asked: dict[_Question, asyncio.Future[Verdict]] = {}
         publishing.set_reply_queue(ReplyQueue(names.events_exchange, self._reply_key, _QUEUE_LENGTH, self._on_delivery))
 
     async def verdict(self, start: Started, *, may_run_again: bool) -> Verdict:
         """Return the recorder's word, however long it takes: without a recorder the task waits."""
         envelope = encode_claim(Claim(start, may_run_again, self._reply_key))
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._asked[start.task_id, start.attempt] = answer
+        question = start.task_id, start.attempt, start.started_at
+        self._asked[question] = answer
         try:
             while not answer.done():
                 await self._publishing.publish_until_confirmed("", self._names.results_queue, envelope)
@@ -50,7 +54,7 @@ class Claims:
                     logger.warning("no recorder has answered yet whether task %s may run: it waits", start.task_id)
             return answer.result()
         finally:
-            self._asked.pop((start.task_id, start.attempt), None)
+            self._asked.pop(question, None)
 
     def _on_delivery(self, delivery: Delivery) -> None:
         try:
@@ -58,7 +62,7 @@ class Claims:
         except MessageRefusedError as exc:
             logger.warning("ignoring a reply: %s", exc)
             return
-        answer = self._asked.get((verdict.task_id, verdict.attempt))
+        answer = self._asked.get((verdict.task_id, verdict.attempt, verdict.started_at))
         if answer is None:
             self.on_unexpected(verdict)
         elif not answer.done():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -187,6 +188,7 @@ class Consumer:
         verdict = asked.result()
         if verdict.decision is Decision.RUN:
             work.begun = verdict.begun
+            work.granted_at = time.monotonic()
             self._granted.append(work)
             self._schedule_start()
             return
@@ -208,15 +210,19 @@ class Consumer:
         """Leave a task to others that has not begun here, whatever is recorded of it."""
         del self._in_hand[work.key]
         work.is_settled = True
-        # Marked until that is told: what is not in hand and recorded as started here counts as ended.
-        self._settler.released(*work.key).add_done_callback(lambda _: work.mark.release())
+        if work.started_at is None:
+            work.mark.release()
+        else:
+            # Marked until that is told: what is not in hand and recorded as started here counts as ended.
+            told = self._settler.released(*work.key, work.started_at)
+            told.add_done_callback(lambda _: work.mark.release())
         for delivery in (work.delivery, *work.copies):
             self._connection.give_back(delivery)
 
     def _on_unexpected_verdict(self, verdict: Verdict) -> None:
         """See to an answer that came twice, or too late: the task must not stay recorded as begun here."""
         if verdict.decision is Decision.RUN and (verdict.task_id, verdict.attempt) not in self._in_hand:
-            self._settler.released(verdict.task_id, verdict.attempt)
+            self._settler.released(verdict.task_id, verdict.attempt, verdict.started_at)
 
     def _schedule_start(self) -> None:
         # Deferred to the end of this turn of the loop: what arrived or ended together starts with one message.
@@ -241,9 +247,12 @@ class Consumer:
 
     def _longest_wait(self) -> float:
         """Return for how many seconds the oldest message has waited here for a slot."""
-        first = [waiting[0] for waiting in (self._ready, *self._waiting.values()) if waiting]
-        queued = self._executor.longest_waiting
-        return max((work.age for work in (*first, *([queued] if queued else ()))), default=0.0)
+        waits = [waiting[0].age for waiting in (self._ready, *self._waiting.values()) if waiting]
+        if self._executor.longest_waiting is not None:
+            waits.append(self._executor.longest_waiting.age)
+        if self._granted:
+            waits.append(time.monotonic() - self._granted[0].granted_at)
+        return max(waits, default=0.0)
 
     def _give_back_waiting(self) -> None:
         for waiting in self._waiting.values():
@@ -254,8 +263,9 @@ class Consumer:
         for work in self._executor.take_back():
             del self._running[work.key]
             self._give_up(work)
-        while self._ready:
-            self._give_up(self._ready.popleft())
+        for waiting in (self._granted, self._ready):
+            while waiting:
+                self._give_up(waiting.popleft())
 
     def _on_started(self, work: Work) -> None:
         del self._starting[work.key]

@@ -94,7 +94,7 @@ class Losses:
         running = await self._store.running_under(lost.worker)
         begun = _begun_of(lost, running)
         unbegun = [one for one in running if _key_of(one) not in begun]
-        await self._store.release([Released(one.task_id, one.attempt, lost.worker) for one in unbegun])
+        await self._store.release([Released(one.task_id, one.attempt, one.worker, one.started_at) for one in unbegun])
         for started in running:
             error = _error_of(started, begun.get(_key_of(started)), lost)
             if error is not None:

@@ -175,7 +175,7 @@ class Recorder:
                 case "claim":
                     await self._together(group, _one(decode_claim), self._verdicts.decide)
                 case "released":
-                    await self._together(group, _one(decode_released), self._store.release)
+                    await self._together(group, _one(decode_released), self._verdicts.release)
                 case "alive":
                     await self._each(group, decode_alive, self._losses.note_life)
                 case "worker-lost":

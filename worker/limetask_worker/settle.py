@@ -160,9 +160,9 @@ class Settler:
         logger.info("looked at again in %d s: %s", seconds, reason, extra={WORK_FIELD: work})
         self._start(self._put_off(work, times + 1, seconds))
 
-    def released(self, task_id: str, attempt: int) -> asyncio.Future[None]:
-        """Tell the recorder that a task, whose start it may have recorded for this worker, has not begun here."""
-        envelope = encode_released(Released(task_id, attempt, self._worker))
+    def released(self, task_id: str, attempt: int, started_at: datetime) -> asyncio.Future[None]:
+        """Tell the recorder that a task, whose start here it may have recorded, has not begun."""
+        envelope = encode_released(Released(task_id, attempt, self._worker, started_at))
         return self._start(self._publishing.publish_until_confirmed("", self._names.results_queue, envelope))
 
     async def settled(self) -> None:

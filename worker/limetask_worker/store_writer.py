@@ -24,7 +24,6 @@ from sqlalchemy import (
     case,
     delete,
     false,
-    null,
     select,
     tuple_,
     update,
@@ -39,6 +38,7 @@ from limetask.errors import StoreError
 from limetask.message import Claim, Completion, Decision, HandlerBindings, HandlerGone, Released, Started, Verdict
 from limetask.status import Rank, Status
 from limetask.store import event_handler, is_started, task_status
+from limetask_worker.starts import Starts, earlier_starts_text, start_of, starts_in
 from limetask_worker.upsert import Row, upsert
 
 WRITE_SECONDS = 30
@@ -46,6 +46,7 @@ WRITE_SECONDS = 30
 
 _columns = task_status.c
 _Values = dict[str, Any]
+_Stored = Mapping[str, Any]
 _Record = Started | Completion
 
 
@@ -92,27 +93,34 @@ class StoreWriter:
         it. Raises RecordRejectedError if the database refuses one of the records.
         """
         with _write_errors(self._url), self._engine.begin() as connection:
-            known = _stored(connection, claims)
+            known = _stored(connection, [claim.start.task_id for claim in claims])
             given: dict[str, Row] = {}
             verdicts = []
-            for claim in claims:
-                verdict = _decide(claim, known.get(claim.start.task_id), max_begun, take_over=take_over)
-                verdicts.append(verdict)
-                if verdict.decision is Decision.RUN:
-                    row = _row_of_start(claim.start, verdict.begun)
-                    known[verdict.task_id] = given[verdict.task_id] = row
+            for start in [claim.start for claim in claims]:
+                stored = known.get(start.task_id)
+                decision, starts = _decide(start, stored, max_begun, take_over=take_over)
+                verdicts.append(_verdict(start, decision, starts, stored))
+                if decision is Decision.RUN:
+                    known[start.task_id] = given[start.task_id] = _row_of_start(start, starts)
             if given:
                 self._overwrite.write(connection, [given[task_id] for task_id in sorted(given)])
         return verdicts
 
     def release(self, starts: Iterable[Released]) -> None:
-        """Take back recorded starts whose bodies have not begun. In one transaction."""
-        released = [{f"of_{name}": value for name, value in asdict(start).items()} for start in starts]
-        if not released:
-            return
+        """Take back recorded starts whose bodies have not begun, each once, however often that is told.
+
+        A task that nobody else has started is pending again. In one transaction.
+        """
+        released = list(starts)
         with store_errors(self._url), self._engine.begin() as connection:
-            connection.execute(_FORGET_FIRST_START, released)
-            connection.execute(_TAKE_BACK_START, released)
+            known = _stored(connection, [one.task_id for one in released])
+            left = _left_after(released, known)
+            forgotten = [{"of_task_id": task_id} for task_id, starts in left.items() if not starts.count]
+            kept = [_starts_row(task_id, starts) for task_id, starts in left.items() if starts.count]
+            if forgotten:
+                connection.execute(_FORGET_STARTS, forgotten)
+            if kept:
+                connection.execute(_SET_STARTS, kept)
 
     def running_under(self, worker: str) -> list[Started]:
         """Return the tasks that `worker` has started and not ended, as far as is recorded."""
@@ -173,15 +181,11 @@ _RUNNING_UNDER = select(
 ).where(_columns.worker == bindparam("worker"), is_started)
 
 # SQLAlchemy keeps the names of the columns for the values that an update sets.
-_is_released = and_(
-    _columns.task_id == bindparam("of_task_id"),
-    _columns.attempt == bindparam("of_attempt"),
-    _columns.worker == bindparam("of_worker"),
-    is_started,
+_is_running = and_(_columns.task_id == bindparam("of_task_id"), is_started)
+_FORGET_STARTS = delete(task_status).where(_is_running)
+_SET_STARTS = (
+    update(task_status).where(_is_running).values(worker=bindparam("newest"), earlier_starts=bindparam("earlier"))
 )
-_FORGET_FIRST_START = delete(task_status).where(_is_released, _columns.begun == 1)
-# Without a worker it is taken back once only, however often that is told.
-_TAKE_BACK_START = update(task_status).where(_is_released).values(begun=_columns.begun - 1, worker=null())
 
 _WORKERS_RUNNING = select(_columns.worker).where(is_started, _columns.acks_late == false()).distinct()
 
@@ -205,9 +209,15 @@ _DELETE_HANDLER = delete(event_handler).where(
     event_handler.c.name == bindparam("name"), event_handler.c.declared_at <= bindparam("gone_at")
 )
 
-_STORED = select(
-    _columns.task_id, _columns.attempt, _columns.rank, _columns.worker, _columns.started_at, _columns.begun
-).where(_columns.task_id.in_(bindparam("task_ids", expanding=True)))
+# Locked until it is changed: another recorder may be about to stop.
+_STORED = (
+    select(
+        _columns.task_id, _columns.attempt, _columns.rank, _columns.worker, _columns.started_at, _columns.earlier_starts
+    )
+    .where(_columns.task_id.in_(bindparam("task_ids", expanding=True)))
+    .order_by(_columns.task_id)
+    .with_for_update()
+)
 # SQLite before 3.32 takes no more than 999 parameters.
 _MANY_IDS = 500
 
@@ -240,39 +250,51 @@ def _bindings_row(name: str, bindings: Iterable[str]) -> _Values:
     return {"of_name": name, "kept": orjson.dumps(sorted(bindings)).decode()}
 
 
-def _stored(connection: Connection, claims: Iterable[Claim]) -> dict[str, Mapping[str, Any]]:
-    """Return what is stored of the tasks that are claimed, by their ids."""
-    task_ids = sorted({claim.start.task_id for claim in claims})
-    rows: dict[str, Mapping[str, Any]] = {}
+def _stored(connection: Connection, ids_of_tasks: Iterable[str]) -> dict[str, _Stored]:
+    """Return what is stored of these tasks, by their ids."""
+    task_ids = sorted(set(ids_of_tasks))
+    rows: dict[str, _Stored] = {}
     for first in range(0, len(task_ids), _MANY_IDS):
         some = task_ids[first : first + _MANY_IDS]
         rows |= {row["task_id"]: row for row in connection.execute(_STORED, {"task_ids": some}).mappings()}
     return rows
 
 
-def _decide(claim: Claim, stored: Mapping[str, Any] | None, max_begun: int, *, take_over: bool) -> Verdict:
-    worker = stored["worker"] if stored is not None else None
-    decision, begun = _decision(claim, stored, max_begun, take_over=take_over)
-    return Verdict(claim.start.task_id, claim.start.attempt, decision, begun, worker)
-
-
-def _decision(
-    claim: Claim, stored: Mapping[str, Any] | None, max_begun: int, *, take_over: bool
-) -> tuple[Decision, int]:
-    """Return the decision, and how often the body has begun then."""
-    start = claim.start
+def _decide(start: Started, stored: _Stored | None, max_begun: int, *, take_over: bool) -> tuple[Decision, Starts]:
+    """Return the decision on a claim to this start, and the starts that count then."""
+    own = start_of(start)
     if stored is None or stored["attempt"] < start.attempt:
-        return Decision.RUN, 1
-    begun: int = stored["begun"]
+        return Decision.RUN, Starts(own)
+    starts = starts_in(stored)
     if stored["attempt"] > start.attempt or stored["rank"] > Rank.STARTED:
-        return Decision.ENDED, begun
-    if (stored["worker"], stored["started_at"]) == (start.worker, start.started_at):
-        return Decision.RUN, begun  # asked before
+        return Decision.ENDED, starts
+    if starts.newest == own:
+        return Decision.RUN, starts  # asked before
     if not (start.acks_late and take_over):
-        return Decision.STARTED_ELSEWHERE, begun
-    if begun >= max_begun:
-        return Decision.BEGUN_TOO_OFTEN, begun
-    return Decision.RUN, begun + 1
+        return Decision.STARTED_ELSEWHERE, starts
+    taken_over = starts.taken_over_by(own)
+    return (Decision.RUN, taken_over) if taken_over.count <= max_begun else (Decision.BEGUN_TOO_OFTEN, starts)
+
+
+def _verdict(start: Started, decision: Decision, starts: Starts, stored: _Stored | None) -> Verdict:
+    worker = None if stored is None else stored["worker"]
+    return Verdict(start.task_id, start.attempt, start.started_at, decision, starts.count, worker)
+
+
+def _left_after(released: Iterable[Released], known: Mapping[str, _Stored]) -> dict[str, Starts]:
+    """Return the starts that are left of each task of which some were taken back."""
+    left: dict[str, Starts] = {}
+    for one in released:
+        stored = known.get(one.task_id)
+        if stored is not None and (stored["attempt"], stored["rank"]) == (one.attempt, Rank.STARTED):
+            starts = left.get(one.task_id) or starts_in(stored)
+            left[one.task_id] = starts.without(start_of(one))
+    return left
+
+
+def _starts_row(task_id: str, starts: Starts) -> _Values:
+    newest = None if starts.newest is None else starts.newest.worker
+    return {"of_task_id": task_id, "newest": newest, "earlier": earlier_starts_text(starts)}
 
 
 def _newest_rows(records: Iterable[_Record]) -> list[Row]:
@@ -300,7 +322,7 @@ def _row_of(record: _Record, acks_late: bool | None) -> Row:
     return _row_of_end(record, acks_late) if isinstance(record, Completion) else _row_of_start(record)
 
 
-def _row_of_start(start: Started, begun: int = 1) -> Row:
+def _row_of_start(start: Started, starts: Starts | None = None) -> Row:
     return {
         "task_id": start.task_id,
         "app": start.app,
@@ -312,7 +334,7 @@ def _row_of_start(start: Started, begun: int = 1) -> Row:
         "error": None,
         "worker": start.worker,
         "acks_late": start.acks_late,
-        "begun": begun,
+        "earlier_starts": None if starts is None else earlier_starts_text(starts),
         "sent_at": _in_utc(start.sent_at),
         "started_at": _in_utc(start.started_at),
         "finished_at": None,
@@ -331,7 +353,7 @@ def _row_of_end(end: Completion, acks_late: bool | None) -> Row:
         "error": None if end.error is None else _json_text(asdict(end.error)),
         "worker": end.worker,
         "acks_late": acks_late,
-        "begun": 1,
+        "earlier_starts": None,
         "sent_at": _in_utc(end.sent_at),
         "started_at": None if end.started_at is None else _in_utc(end.started_at),
         "finished_at": _in_utc(end.finished_at),

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Text, bindparam, case, cast, column, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, column, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from limetask.store import task_status
@@ -70,10 +70,8 @@ class SqliteUpsert:
 def _replacing(insert: _Insert, may_replace: MayReplace | None) -> _Insert:
     old, new = _columns, insert.excluded
     values: dict[str, ColumnElement[Any]] = {one.name: new[one.name] for one in old if not one.primary_key}
-    # A Completion does not know these two: what its start said stays.
+    # A Completion does not know this: what its start said stays.
     values["acks_late"] = func.coalesce(new.acks_late, old.acks_late)
-    if may_replace is not None:
-        values["begun"] = case((new.attempt > old.attempt, literal_column("1")), else_=old.begun)
     condition = None if may_replace is None else may_replace(new, old)
     return insert.on_conflict_do_update(index_elements=[old.task_id], set_=values, where=condition)
 

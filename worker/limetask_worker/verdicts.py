@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from limetask.amqp import Connection
 from limetask.errors import StoreError
-from limetask.message import Claim, Decision, Verdict
+from limetask.message import Claim, Decision, Released, Verdict
 from limetask.records import encode_verdict
 from limetask.topology import Names
 from limetask_worker.losses import Losses
 from limetask_worker.patient_store import PatientStore
+from limetask_worker.starts import start_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,14 @@ class Verdicts:
                 await self._decide_alone(claim)
             else:
                 self._answer(claim, verdict)
+
+    async def release(self, starts: Sequence[Released]) -> None:
+        """Take starts back whose bodies have not begun, and claims that are not decided yet."""
+        released = {(one.task_id, one.attempt, start_of(one)) for one in starts}
+        for key, (claim, _) in list(self._deferred.items()):
+            if (claim.start.task_id, claim.start.attempt, start_of(claim.start)) in released:
+                del self._deferred[key]
+        await self._store.release(starts)
 
     async def _decide_alone(self, claim: Claim) -> None:
         # Asked anew: a claim before this one may have taken the task over just now.

@@ -18,7 +18,8 @@ from limetask_worker.marks import Mark
 class Work:
     """A task that may run here, its delivery, and when it was started.
 
-    `begun` is how often its body has begun, this time included, if the recorder has said so. `mark` tells the
+    `begun` is how often its body has begun, this time included, if the recorder has said so, and `granted_at` when that
+    was. `mark` tells the
     supervisor of it. `copies` are further deliveries of the same attempt, which was sent twice. `time_limit` is in
     seconds; `cut_off_timer` enforces it. `is_settled` is true once its delivery is acked or given back.
     `body_seconds` is how long the body took, if it ran in this process.
@@ -29,6 +30,7 @@ class Work:
     declaration: TaskDeclaration
     started_at: datetime | None = None
     begun: int | None = None
+    granted_at: float = 0.0
     mark: Mark = field(default_factory=Mark)
     copies: list[Delivery] = field(default_factory=list)
     received_at: float = field(default_factory=time.monotonic)

@@ -1,0 +1,212 @@
+"""Who may run a task that was delivered before, and how often, on every database that a store can be kept in."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from limetask.message import Claim, Decision, Released, Started
+from limetask.status import Status
+from limetask.store import Store
+from limetask_worker.store_writer import StoreWriter
+from tests.contract.records import STARTED, ended, failed, new_id, started
+
+
+def claim_of(start: Started, *, may_run_again: bool) -> Claim:
+    return Claim(start, may_run_again, "limetask.reply.abc")
+
+
+def decided(writer: StoreWriter, claim: Claim, max_begun: int = 5, *, take_over: bool = True) -> tuple[Decision, int]:
+    """Decide a claim, and return the decision and how often the body has begun then."""
+    verdict = writer.claim(claim, max_begun, take_over=take_over)
+    assert (verdict.task_id, verdict.attempt) == (claim.start.task_id, claim.start.attempt)
+    return verdict.decision, verdict.begun
+
+
+def test_whoever_claims_first_runs_an_early_task(store: Store, writer: StoreWriter) -> None:
+    """Of two workers that hold the same early task the first may run it, however often they ask."""
+    task_id = new_id()
+    first, second = (claim_of(started(task_id, worker=worker), may_run_again=False) for worker in ("a", "b"))
+    for claim, decision in [(first, Decision.RUN), (second, Decision.STARTED_ELSEWHERE)] * 2:
+        assert decided(writer, claim) == (decision, 1)
+    stored = store.read(task_id, "shop")
+    assert stored is not None
+    assert (stored.status, stored.worker) == (Status.STARTED, "a")
+
+
+def test_a_recorded_start_wins_over_a_later_claim(writer: StoreWriter) -> None:
+    """A start that was only recorded counts as much as a claim, for the worker that recorded it and against others."""
+    own = started(new_id(), worker="a")
+    writer.merge([own])
+    assert decided(writer, claim_of(own, may_run_again=False))[0] is Decision.RUN
+    other = claim_of(replace(own, worker="b"), may_run_again=False)
+    assert decided(writer, other)[0] is Decision.STARTED_ELSEWHERE
+
+
+def test_a_late_task_may_begin_only_so_often(store: Store, writer: StoreWriter) -> None:
+    """Each claim of a late task that was lost counts as a begin; to ask twice counts once."""
+    task_id = new_id()
+    starts = [
+        started(task_id, worker=f"worker {number}", acks_late=True, started_at=STARTED + timedelta(seconds=number))
+        for number in range(4)
+    ]
+    for number, start in enumerate(starts[:3], 1):
+        for _ in range(2):
+            assert decided(writer, claim_of(start, may_run_again=True), max_begun=3) == (Decision.RUN, number)
+    assert decided(writer, claim_of(starts[3], may_run_again=True), max_begun=3) == (Decision.BEGUN_TOO_OFTEN, 3)
+    stored = store.read(task_id, "shop")
+    assert stored is not None
+    assert stored.worker == "worker 2"
+
+
+def test_a_late_task_is_not_taken_over_before_its_time(writer: StoreWriter) -> None:
+    """Until it is known whether its worker is lost, the verdict names that worker, and nothing is counted."""
+    start = started(new_id(), worker="a", acks_late=True)
+    writer.merge([start])
+    claim = claim_of(replace(start, worker="b"), may_run_again=True)
+    verdict = writer.claim(claim, 5, take_over=False)
+    assert (verdict.decision, verdict.worker) == (Decision.STARTED_ELSEWHERE, "a")
+    assert decided(writer, claim) == (Decision.RUN, 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_claims_of_one_batch_are_decided_like_those_of_several(writer: StoreWriter, seed: int) -> None:
+    """Several claims at once, some of them of the same task, get the verdicts that they would have got one by one."""
+    chance = random.Random(seed)
+    together, apart = ([new_id() for _ in range(20)] for _ in range(2))
+    known = [chance.randrange(20) for _ in range(10)]
+    asked = [(chance.randrange(20), random_start(chance)) for _ in range(200)]
+    for task_ids in (together, apart):
+        writer.merge([started(task_ids[one], worker="worker 0", acks_late=True) for one in known[:5]])
+        writer.merge([ended(task_ids[one]) for one in known[5:]])
+    verdicts = writer.claim_all([claim_about(together[one], start) for one, start in asked], 2, take_over=True)
+    expected = [writer.claim(claim_about(apart[one], start), 2, take_over=True) for one, start in asked]
+    assert [replace(one, task_id="") for one in verdicts] == [replace(one, task_id="") for one in expected]
+    assert {verdict.decision for verdict in verdicts} == set(Decision)
+    last = [writer.claim(claim_about(one, started("")), 2, take_over=False) for one in (*together, *apart)]
+    assert [replace(one, task_id="") for one in last[:20]] == [replace(one, task_id="") for one in last[20:]]
+
+
+def random_start(chance: random.Random) -> Started:
+    return started(
+        "", worker=f"worker {chance.randrange(4)}", acks_late=chance.random() < 0.8, attempt=chance.choice([1, 1, 1, 2])
+    )
+
+
+def claim_about(task_id: str, start: Started) -> Claim:
+    return claim_of(replace(start, task_id=task_id), may_run_again=True)
+
+
+def test_more_claims_than_a_statement_takes_parameters(writer: StoreWriter) -> None:
+    """However many claims come at once, all are decided."""
+    starts = [started(new_id()) for _ in range(1100)]
+    writer.merge([ended(start.task_id) for start in starts])
+    verdicts = writer.claim_all([claim_of(start, may_run_again=False) for start in starts], 5, take_over=False)
+    assert {verdict.decision for verdict in verdicts} == {Decision.ENDED}
+    assert len(verdicts) == 1100
+
+
+def released(start: Started) -> Released:
+    return Released(start.task_id, start.attempt, start.worker, start.started_at)
+
+
+def test_a_released_start_never_was(store: Store, writer: StoreWriter) -> None:
+    """What a worker had started and not begun is pending again, and whoever gets it may run it, for the first time."""
+    early, late = started(new_id(), worker="a"), started(new_id(), worker="a", acks_late=True)
+    writer.merge([early, late])
+    for _ in range(2):
+        writer.release([released(early), released(late)])
+        assert [store.read(start.task_id, "shop") for start in (early, late)] == [None, None]
+    for start in (early, late):
+        assert decided(writer, claim_of(replace(start, worker="b"), may_run_again=start.acks_late)) == (Decision.RUN, 1)
+
+
+def test_a_late_task_that_began_before_keeps_its_count(writer: StoreWriter) -> None:
+    """Only the start that did not come to a begin is taken back, once, however often it is told."""
+    first = started(new_id(), worker="a", acks_late=True)
+    writer.merge([first])
+    second = replace(first, worker="b")
+    assert decided(writer, claim_of(second, may_run_again=True)) == (Decision.RUN, 2)
+    for _ in range(2):
+        writer.release([released(second)])
+    assert decided(writer, claim_of(replace(first, worker="c"), may_run_again=True)) == (Decision.RUN, 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_starts_that_come_to_nothing_do_not_count_in_whatever_order_that_is_told(
+    writer: StoreWriter, seed: int
+) -> None:
+    """Workers that lose their connections in turn use up no begin, however late, often and mixed they tell of it."""
+    chance = random.Random(seed)
+    task_id, unreleased = new_id(), list[Started]()
+    for number in range(50):
+        moment = STARTED + timedelta(seconds=number)
+        start = started(task_id, worker=f"worker {number % 3}", acks_late=True, started_at=moment)
+        assert decided(writer, claim_of(start, may_run_again=True)) == (Decision.RUN, len(unreleased) + 1)
+        unreleased.append(start)
+        if len(unreleased) > 4 or chance.random() < 0.5:
+            told = chance.sample(unreleased, chance.randint(1, len(unreleased)))
+            writer.release([released(one) for one in (*told, *told[:1])])
+            writer.release([released(one) for one in told])
+            unreleased = [one for one in unreleased if one not in told]
+
+
+def test_a_task_is_pending_again_when_its_last_start_is_taken_back(store: Store, writer: StoreWriter) -> None:
+    """It counts as started until all that started it have told that it did not begin there."""
+    first = started(new_id(), worker="a", acks_late=True)
+    second = replace(first, worker="b")
+    writer.merge([first])
+    assert decided(writer, claim_of(second, may_run_again=True)) == (Decision.RUN, 2)
+    for start, status in ((second, Status.STARTED), (first, None)):
+        writer.release([released(start)])
+        stored = store.read(first.task_id, "shop")
+        assert (stored and stored.status) == status
+
+
+def test_a_worker_that_asks_again_after_another_counts_once(writer: StoreWriter) -> None:
+    """The same start, claimed before and after somebody else's, is one begin."""
+    first = started(new_id(), worker="a", acks_late=True)
+    second = replace(first, worker="b")
+    asked = [decided(writer, claim_of(start, may_run_again=True)) for start in (first, second, first, second)]
+    assert asked == [(Decision.RUN, begun) for begun in (1, 2, 2, 2)]
+
+
+def test_the_next_attempt_begins_to_count_anew(writer: StoreWriter) -> None:
+    """What an attempt has used up is not the next one's, and what is taken back of it is not either."""
+    first = started(new_id(), worker="a", acks_late=True)
+    second = replace(first, worker="b")
+    for start in (first, second):
+        decided(writer, claim_of(start, may_run_again=True))
+    again = replace(first, attempt=2)
+    writer.merge([again])
+    writer.release([released(first)])
+    assert decided(writer, claim_of(replace(again, worker="b"), may_run_again=True)) == (Decision.RUN, 2)
+
+
+def test_only_what_a_worker_has_in_hand_is_released(store: Store, writer: StoreWriter) -> None:
+    """Neither an end, nor the start of another worker or attempt, is taken back."""
+    over, others, again = (started(new_id(), worker=worker) for worker in ("a", "b", "a"))
+    writer.merge([over, others, replace(again, attempt=2)])
+    writer.merge([ended(over.task_id, worker="a")])
+    writer.release([released(over), released(replace(others, worker="a")), released(again)])
+    statuses = [store.read(start.task_id, "shop") for start in (over, others, again)]
+    assert [status and status.status for status in statuses] == [Status.SUCCESS, Status.STARTED, Status.STARTED]
+
+
+@pytest.mark.parametrize("end", [ended, failed])
+def test_an_ended_attempt_does_not_run_again(store: Store, writer: StoreWriter, end: Any) -> None:
+    """What has ended is not run again; the next attempt is, and counts anew."""
+    task_id = new_id()
+    writer.merge([end(task_id)])
+    again = started(task_id, acks_late=True, worker="b")
+    assert decided(writer, claim_of(again, may_run_again=True))[0] is Decision.ENDED
+    next_attempt = replace(again, attempt=2)
+    assert decided(writer, claim_of(next_attempt, may_run_again=True))[0] is Decision.RUN
+    assert decided(writer, claim_of(again, may_run_again=True))[0] is Decision.ENDED
+    stored = store.read(task_id, "shop")
+    assert stored is not None
+    assert (stored.status, stored.attempt, stored.result, stored.finished_at) == (Status.STARTED, 2, None, None)
