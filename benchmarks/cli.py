@@ -121,7 +121,7 @@ def main(
       scripts/bench --scale                               a million tasks, ten million rows, ...
       scripts/bench --soak 30                             half an hour at 70 % load
 
-    Each run gives every system fresh queues and an empty database, one system after the other, and then all of them
+    Each run gives every system fresh queues and empty tables, one system after the other, and then all of them
     again. RabbitMQ, PostgreSQL and Redis are those of LIMETASK_BROKER_URL, LIMETASK_TEST_POSTGRES_URL and
     LIMETASK_BENCH_REDIS_URL; without them scripts start what is needed, and stop it afterwards. Ctrl-C stops everything
     that was started, and removes what was made.

@@ -86,7 +86,7 @@ def _stop(script: Path) -> None:
 
 @contextmanager
 def fresh_place(services: Services, system: System) -> Iterator[Place]:
-    """Give a system names, a folder and a database of its own, and remove all of it afterwards."""
+    """Give a system names, a folder and a database with empty tables, and remove all of it afterwards."""
     with ExitStack() as stack:
         place = Place(
             broker_url=services.broker_url,
@@ -102,6 +102,8 @@ def fresh_place(services: Services, system: System) -> Iterator[Place]:
         if system.results == "redis":
             stack.enter_context(_empty_redis(services.redis_url))
         stack.callback(_delete_from_broker, place)
+        if system.make_tables is not None:
+            system.make_tables(place)
         yield place
 
 

@@ -45,6 +45,15 @@ def _client(_place: Place) -> Client:
     return _Client()
 
 
+def _make_tables(place: Place) -> None:
+    import sqlalchemy
+    from celery.backends.database.session import SessionManager
+
+    engine = sqlalchemy.create_engine(place.store_url)
+    SessionManager().prepare_models(engine)
+    engine.dispose()
+
+
 def _command(processes: int) -> Sequence[str | Path]:
     quiet = ["--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat"]
     pool = ["--pool", "prefork", "--concurrency", str(processes)]
@@ -85,4 +94,5 @@ CELERY_POSTGRESQL = replace(
     notes=CELERY_REDIS.notes
     | {"event a task": "yes (`--task-events`), not confirmed", "waits by": f"asking every {_POLL_SECONDS * 1000:g} ms"},
     command=_command_with_events,
+    make_tables=_make_tables,
 )

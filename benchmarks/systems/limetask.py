@@ -64,6 +64,13 @@ def _client(_place: Place) -> Client:
     return _Client()
 
 
+def _make_tables(place: Place) -> None:
+    # Here, since drivers import this module, and their memory is measured.
+    from limetask_worker.schema import upgrade
+
+    upgrade(place.store_url)
+
+
 def _command(processes: int) -> Sequence[str | Path]:
     options = ["--processes", str(processes), "--slots", str(SLOTS), "--log-level", "warning"]
     return [program("limetask-worker"), _MODULE, *options]
@@ -87,6 +94,7 @@ LIMETASK_POSTGRESQL = System(
     },
     make_client=_client,
     command=_command,
+    make_tables=_make_tables,
     slots=SLOTS,
     recorder="limetask_worker.recorder",
 )

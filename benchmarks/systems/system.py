@@ -99,6 +99,8 @@ class System:
     make_client: Callable[[Place], Client]
     command: Callable[[int], Sequence[str | Path]]
     """The worker's command line for a number of processes."""
+    make_tables: Callable[[Place], None] | None = None
+    """What an installation does once in an empty database, before the first worker; None if there is nothing to do."""
     environment: dict[str, str] = field(default_factory=dict)
     slots: int | None = None
     """How many tasks a process runs at a time, None if that has no limit."""
