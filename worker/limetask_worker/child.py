@@ -41,28 +41,11 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     _warn_of_packages_without_tasks(options.packages, tasks.values())
     limits = Limits(settings.consumer_timeout, options.max_tasks, options.max_memory_bytes)
     limits.check(tasks.values())
-    make_application = load_factory(settings.application_factory)
+    executor = Executor(options.slots, load_factory(settings.application_factory), settings.max_result_bytes)
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
-    names = Names(settings.namespace)
-    signer = Signer.of(settings)
-    executor = Executor(options.slots, make_application, settings.max_result_bytes)
-    settler = Settler(consuming, publishing, names, signer, options.worker)
-    claims = Claims(publishing, names)
-    solo = SoloRunner(options)
-    consumer = Consumer(
-        connection=consuming,
-        names=names,
-        signer=signer,
-        queues=options.queues,
-        slots=options.slots,
-        settler=settler,
-        executor=executor,
-        claims=claims,
-        solo=solo,
-        limits=limits,
-        marks=marks_of_this_process(),
-    )
+    settler = Settler(consuming, publishing, Names(settings.namespace), Signer.of(settings), options.worker)
+    consumer = _consumer(options, consuming, publishing, settler, executor, limits)
 
     if await unless_stopped(_connect(publishing, consuming), stop):
         # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.
@@ -80,6 +63,31 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     await publishing.close()
     executor.close()
     return all_ended
+
+
+def _consumer(
+    options: ChildOptions,
+    consuming: Connection,
+    publishing: Connection,
+    settler: Settler,
+    executor: Executor,
+    limits: Limits,
+) -> Consumer:
+    settings = current_settings()
+    names = Names(settings.namespace)
+    return Consumer(
+        connection=consuming,
+        names=names,
+        signer=Signer.of(settings),
+        queues=options.queues,
+        slots=options.slots,
+        settler=settler,
+        executor=executor,
+        claims=Claims(publishing, names),
+        solo=SoloRunner(options),
+        limits=limits,
+        marks=marks_of_this_process(),
+    )
 
 
 def _warn_of_packages_without_tasks(packages: Iterable[str], tasks: Iterable[TaskDeclaration]) -> None:

@@ -183,7 +183,7 @@ class Consumer:
     def _on_verdict(self, asked: asyncio.Task[Verdict]) -> None:
         work = self._claiming.pop(asked)
         if asked.cancelled():
-            self._give_up(work)
+            self._give_up(work, began_before=work.mark.has_begun)
             return
         verdict = asked.result()
         if verdict.decision is Decision.RUN:
@@ -206,15 +206,16 @@ class Consumer:
             case _:
                 self._settler.dropped(work, verdict.decision.value)
 
-    def _give_up(self, work: Work) -> None:
-        """Leave a task to others that has not begun here, whatever is recorded of it."""
+    def _give_up(self, work: Work, *, began_before: bool = False) -> None:
+        """Leave a task to others that has not begun here, whatever is recorded of it.
+
+        `began_before` is whether an earlier start of it here has, and was lost with its own process. That one counts,
+        so it stays recorded, and marked: what is recorded as started here and not in hand counts as ended.
+        """
         del self._in_hand[work.key]
         work.is_settled = True
-        if work.started_at is None:
-            work.mark.release()
-        else:
-            # Marked until that is told: what is not in hand and recorded as started here counts as ended.
-            told = self._settler.released(*work.key, work.started_at)
+        told = self._settler.released(self._settler.start_record(work))
+        if not began_before:
             told.add_done_callback(lambda _: work.mark.release())
         for delivery in (work.delivery, *work.copies):
             self._connection.give_back(delivery)
@@ -222,7 +223,7 @@ class Consumer:
     def _on_unexpected_verdict(self, verdict: Verdict) -> None:
         """See to an answer that came twice, or too late: the task must not stay recorded as begun here."""
         if verdict.decision is Decision.RUN and (verdict.task_id, verdict.attempt) not in self._in_hand:
-            self._settler.released(verdict.task_id, verdict.attempt, verdict.started_at)
+            self._settler.released(verdict)
 
     def _schedule_start(self) -> None:
         # Deferred to the end of this turn of the loop: what arrived or ended together starts with one message.
