@@ -81,7 +81,7 @@ class Settler:
             attempt=identity.attempt,
             worker=self._worker,
             acks_late=work.declaration.acks_late,
-            sent_at=ids.sent_at(identity.task_id),
+            sent_at=work.sent_at,
             started_at=work.started_at,
         )
 
@@ -269,7 +269,7 @@ class Settler:
             error=outcome.error,
             attempt=identity.attempt,
             worker=self._worker,
-            sent_at=ids.sent_at(identity.task_id),
+            sent_at=work.sent_at,
             started_at=work.started_at,
             finished_at=outcome.finished_at,
         )

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from limetask import ids
 from limetask.amqp import Delivery
 from limetask.message import TaskMessage
 from limetask.registry import TaskDeclaration
@@ -18,11 +19,10 @@ from limetask_worker.marks import Mark
 class Work:
     """A task that may run here, its delivery, and when it was started.
 
-    `begun` is how often its body has begun, this time included, if the recorder has said so, and `granted_at` when that
-    was. `mark` tells the
-    supervisor of it. `copies` are further deliveries of the same attempt, which was sent twice. `time_limit` is in
-    seconds; `cut_off_timer` enforces it. `is_settled` is true once its delivery is acked or given back.
-    `body_seconds` is how long the body took, if it ran in this process.
+    `begun` is how often its body has begun, this time included, if the recorder has said so; that was at `granted_at`,
+    by time.monotonic. `mark` tells the supervisor of it. `copies` are further deliveries of the same attempt, which was
+    sent twice. `time_limit` is in seconds; `cut_off_timer` enforces it. `is_settled` is true once its delivery is acked
+    or given back. `body_seconds` is how long the body took, if it ran in this process.
     """
 
     delivery: Delivery
@@ -40,6 +40,14 @@ class Work:
     is_cut_off: bool = False
     time_limit: float | None = None
     cut_off_timer: asyncio.TimerHandle | None = None
+    _sent_at: datetime | None = None
+
+    @property
+    def sent_at(self) -> datetime:
+        """When it was sent, as its id tells."""
+        if self._sent_at is None:
+            self._sent_at = ids.sent_at(self.message.identity.task_id)
+        return self._sent_at
 
     @property
     def age(self) -> float:
