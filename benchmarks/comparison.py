@@ -57,7 +57,7 @@ def steps(systems: Sequence[System], measures: Sequence[str], runs: int) -> int:
 def _step_names(system: System, measures: Sequence[str]) -> Iterator[str]:
     yield "sending"
     yield "running what is queued"
-    if "round-trips" in measures and system.keeps_ends:
+    if "round-trips" in measures and system.tells_ends:
         yield "round trips"
         yield "round trips at half load"
     if "sleeping" in measures and system.runs_tasks:
@@ -90,7 +90,7 @@ def _measure_noop(visit: Visit, measures: Sequence[str], tell: Tell) -> None:
             measure_draining(visit, worker)
             if "footprint" in measures and visit.system.runs_tasks:
                 measure_worker_memory(visit, worker)
-            if "round-trips" in measures and visit.system.keeps_ends:
+            if "round-trips" in measures and visit.system.tells_ends:
                 measure_reading(visit)
                 tell("round trips")
                 measure_idle(visit, starts)

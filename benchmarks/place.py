@@ -21,7 +21,7 @@ class Place:
     """The first word of the names of all queues and exchanges."""
     folder: str
     results: str
-    """Where ends are kept: postgresql, sqlite, redis or none."""
+    """Where ends are kept: postgresql, sqlite, redis, drained or none."""
     made_at: float
     """In Unix seconds."""
 

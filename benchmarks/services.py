@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import sqlalchemy
 from pika.adapters.blocking_connection import BlockingChannel
 
 from benchmarks import ROOT, BenchmarkError
+from benchmarks.drained import count_drained
 from benchmarks.place import Place
 from benchmarks.processes import server_pid
 from benchmarks.systems.system import System
@@ -123,6 +125,9 @@ def ends_counter(system: System, place: Place) -> Iterator[Callable[[], int]]:
     if system.results == "redis":
         with _redis_client(place.redis_url) as client:
             yield client.dbsize
+        return
+    if system.results == "drained":
+        yield partial(count_drained, place)
         return
     query = _CELERY_ENDS if system.name.startswith("celery") else _limetask_ends(place)
     engine = sqlalchemy.create_engine(place.store_url, isolation_level="AUTOCOMMIT")

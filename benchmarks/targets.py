@@ -38,12 +38,12 @@ def _median(figure: Figure, system: str = _OURS) -> _Measured:
     return lambda results: results.median(system, figure.key)
 
 
-def _ratio(figure: Figure, other: str, other_figure: Figure | None = None, system: str = _OURS) -> _Measured:
+def _ratio(figure: Figure, other: str, system: str = _OURS) -> _Measured:
     """How many times another system's median ours is."""
 
     def measured(results: Results) -> float | None:
         ours = results.median(system, figure.key)
-        theirs = results.median(other, (other_figure or figure).key)
+        theirs = results.median(other, figure.key)
         return None if ours is None or not theirs else ours / theirs
 
     return measured
@@ -59,7 +59,7 @@ def _percent(measured: _Measured) -> _Measured:
 
 def _send_over_raw(results: Results) -> float | None:
     """How many times as long as the raw confirm round trip a send takes."""
-    return _ratio(figures.SEND_EACH, _OURS, system="raw")(results)
+    return _ratio(figures.SEND_EACH, _OURS, "raw")(results)
 
 
 _READABLE = figures.DRAIN_READABLE
@@ -70,15 +70,13 @@ TARGETS = (
     Target(
         "drain with ends readable: Celery with results in PostgreSQL", 25, " x", _ratio(_READABLE, "celery-postgresql")
     ),
-    Target(
-        "drain with ends readable: share of the raw limit", 75, " %", _percent(_ratio(_READABLE, "raw", figures.DRAIN))
-    ),
+    Target("drain with ends readable: share of the raw limit", 75, " %", _percent(_ratio(_READABLE, "raw"))),
     Target("bodies of 10 ms, 8 slots a process: share of slots / duration", 95, " %", _median(figures.SLOTS_USED)),
     Target(
         "drain with ends readable: SQLite beside PostgreSQL",
         1,
         " x",
-        _ratio(_READABLE, _OURS, system="limetask-sqlite"),
+        _ratio(_READABLE, _OURS, "limetask-sqlite"),
     ),
     Target("processor time of the worker a no-op task", 85, " µs", _median(figures.CPU_WORKER), at_most=True),
     Target("processor time of the recorder a task", 60, " µs", _median(figures.CPU_RECORDER), at_most=True),

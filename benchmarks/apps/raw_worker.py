@@ -15,6 +15,7 @@ from typing import Any
 import pika
 
 from benchmarks.apps.raw_amqp import confirm, consume, declare, open_channel, run
+from benchmarks.drained import DrainedCount
 from benchmarks.place import Place
 from benchmarks.starts import note_start
 
@@ -48,6 +49,7 @@ async def drain(place: Place) -> None:
     """Consume and ack events until SIGTERM."""
     channel = await open_channel(place.broker_url)
     names = await declare(channel, place)
+    drained = DrainedCount(place)
     acked = seen = 0
 
     def on_message(_channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
@@ -61,6 +63,7 @@ async def drain(place: Place) -> None:
         if seen > acked:
             channel.basic_ack(seen, multiple=True)
             acked = seen
+            drained.set(seen)
 
     await consume(channel, names.results_queue, on_message)
     stopped = asyncio.ensure_future(_terminated())

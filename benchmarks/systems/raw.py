@@ -112,7 +112,7 @@ RAW = System(
     title="raw limit: pika alone",
     packages=("pika",),
     module="pika",
-    results="none",
+    results="drained",
     notes={
         "queue": "quorum, as limetask's",
         "sends confirmed": "yes",

@@ -93,7 +93,7 @@ class System:
     module: str
     """What a program imports that uses it."""
     results: str
-    """Where ends are kept: postgresql, sqlite, redis or none."""
+    """Where ends are kept: postgresql, sqlite, redis or none; drained if they are only counted."""
     notes: dict[str, str]
     """Settings that matter and what it does for them, for the table of settings."""
     make_client: Callable[[Place], Client]
@@ -112,6 +112,11 @@ class System:
     @property
     def keeps_ends(self) -> bool:
         return self.results != "none"
+
+    @property
+    def tells_ends(self) -> bool:
+        """Return True if a client can wait for the end of a task, and read it."""
+        return self.keeps_ends and self.runs_tasks
 
     def role_of(self, command_line: Sequence[str]) -> str:
         """Return what a process of the worker is."""

@@ -47,7 +47,7 @@ def test_limetask_and_the_raw_limit_are_measured(tmp_path: Path) -> None:
     # 200 tasks may be over before all processes are at work, so that their processor time cannot be told.
     wanted = {figure.key for group in figures.GROUPS for figure in group.figures if group is not figures.PROCESSOR}
     assert set(ours.figures) >= wanted
-    assert set(raw.figures) >= {"send_each", "send_many", "drain"}
+    assert set(raw.figures) >= {"send_each", "send_many", "drain", "drain_readable"}
     assert page.count(f"| {SYSTEMS[OURS].title} |") >= len(figures.GROUPS) - 1
     assert f"| {SYSTEMS['raw'].title} |" in page
     assert "Not measured yet: `make bench`" not in page

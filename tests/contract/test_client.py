@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,7 +39,7 @@ from limetask import (
 from limetask.topology import Names
 from tests.broker import channel_to, declare_namespace, queue_length, subscriber, take_all
 from tests.integration.test_tls import Authority, over_tls, tls_proxy
-from tests.proxy import proxy_to
+from tests.proxy import Proxy, proxy_to
 from tests.worker import Worker
 
 
@@ -236,8 +237,9 @@ def test_an_exchange_that_differs_is_told(settings: Settings, client: Client) ->
         client.publish_event("acme", "shop.paid", None)
 
 
-def test_a_lost_confirm_is_sent_again_with_the_same_id(settings: Settings, client: Client) -> None:
-    """The connection is cut when the broker has the task, and before it says so: it is sent again, and flagged."""
+@contextmanager
+def cut_before_confirm(settings: Settings, client: Client) -> Iterator[Proxy]:
+    """Have the connection cut when the broker has what is sent next, and before it says so."""
     declare_namespace(settings.broker_url, settings.namespace)
     with proxy_to(settings.broker_url) as (proxy, url):
         configure(replace(settings, broker_url=url))
@@ -245,8 +247,14 @@ def test_a_lost_confirm_is_sent_again_with_the_same_id(settings: Settings, clien
         cutting = threading.Thread(target=proxy.cut_before_answer)
         proxy.stall("client")
         cutting.start()
-        status = client.send("a.task", "acme", "second")
+        yield proxy
         cutting.join()
+
+
+def test_a_lost_confirm_is_sent_again_with_the_same_id(settings: Settings, client: Client) -> None:
+    """What the broker may have, and has not confirmed, is sent again and flagged."""
+    with cut_before_confirm(settings, client):
+        status = client.send("a.task", "acme", "second")
     _, *second = take_all(settings.broker_url, task_queue(settings), 3)
     assert {letter.headers["task_id"] for letter in second} == {status.id}
     assert [letter.headers.get("repeated") for letter in second] == [None, True]
@@ -254,15 +262,8 @@ def test_a_lost_confirm_is_sent_again_with_the_same_id(settings: Settings, clien
 
 def test_many_are_sent_though_their_confirms_are_lost(settings: Settings, client: Client) -> None:
     """The connection is cut in the midst of many: each task is in the queue, and what may be there twice is flagged."""
-    declare_namespace(settings.broker_url, settings.namespace)
-    with proxy_to(settings.broker_url) as (proxy, url):
-        configure(replace(settings, broker_url=url))
-        client.send("a.task", "acme", "first")
-        cutting = threading.Thread(target=proxy.cut_before_answer)
-        proxy.stall("client")
-        cutting.start()
+    with cut_before_confirm(settings, client) as proxy:
         statuses = client.send_many([TaskCall("a.task", "acme", (number,)) for number in range(2500)])
-        cutting.join()
         assert proxy.connections > 1
     queue = task_queue(settings)
     _, *letters = take_all(settings.broker_url, queue, queue_length(settings.broker_url, queue))
