@@ -292,7 +292,12 @@ async def open_pika_connection(parameters: Any) -> PikaConnection:
     opened: asyncio.Future[Any] = loop.create_future()
     PikaConnection.create_connection([parameters], opened.set_result, custom_ioloop=loop)
     try:
-        result = await asyncio.shield(opened)
+        # Longer than pika's own deadline: should it ever miss that, this still ends.
+        async with asyncio.timeout(parameters.stack_timeout + _CLOSE_SECONDS):
+            result = await asyncio.shield(opened)
+    except TimeoutError:
+        await _abandon(opened)
+        raise unreachable(parameters, "it neither completed nor refused the AMQP handshake in time") from None
     except asyncio.CancelledError:
         await _abandon(opened)
         raise

@@ -23,15 +23,21 @@ class LoopServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]
         server_hostname: str | None = None,
     ) -> Any:
         """Make a stream of a connected socket, over TLS with an `ssl_context`; pika says what `on_done` gets."""
-        opening = self._open(protocol_factory(), sock, ssl_context, server_hostname)
-        return self._schedule_and_wrap_in_io_ref(opening, on_done)
+        stream = _Stream(protocol_factory())
+
+        def on_opened(result: Any) -> None:
+            on_done(result)
+            stream.tell_loss()
+
+        opening = self._open(stream, sock, ssl_context, server_hostname)
+        return self._schedule_and_wrap_in_io_ref(opening, on_opened)
 
     async def _open(
-        self, stream: Any, sock: socket.socket, ssl_context: ssl.SSLContext | None, server_hostname: str | None
+        self, stream: _Stream, sock: socket.socket, ssl_context: ssl.SSLContext | None, server_hostname: str | None
     ) -> tuple[asyncio.BaseTransport, Any]:
         try:
             transport, _ = await self.get_native_ioloop().create_connection(
-                lambda: _Stream(stream),
+                lambda: stream,
                 sock=sock,
                 ssl=ssl_context,
                 server_hostname=server_hostname if ssl_context is not None else None,
@@ -39,34 +45,50 @@ class LoopServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]
         except BaseException:
             sock.close()
             raise
-        return transport, stream
+        return transport, stream.pikas_side
 
 
 class _Stream(asyncio.Protocol):
-    """Hands what the loop tells to pika's side of the stream, which is no asyncio protocol, though much alike."""
+    """Hands what the loop tells to pika's side of the stream, which is no asyncio protocol, though much alike.
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    Pika listens for the loss of a connection only when it has been told of its opening, which the loop does some turns
+    later. A connection that is lost in between would be waited for in vain, so until then its loss is kept.
+    """
+
+    def __init__(self, pikas_side: Any) -> None:
+        self.pikas_side = pikas_side
         self._transport: Any
         self._error: Exception | None = None
+        self._is_heard = False
+        self._loss: BaseException | None = None
+        self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._stream.connection_made(transport)
+        self.pikas_side.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._error is not None:
             return
         try:
-            self._stream.data_received(data)
+            self.pikas_side.data_received(data)
         except Exception as exc:  # noqa: BLE001 - whatever it is, it ends this connection and nothing else
             self._error = exc
             self._transport.abort()
 
     def eof_received(self) -> None:
-        self._stream.eof_received()
+        self.pikas_side.eof_received()
         # Closing would first write what is left to write, to somebody who has hung up.
         self._transport.abort()
 
     def connection_lost(self, error: BaseException | None) -> None:
-        self._stream.connection_lost(self._error or error)
+        self._is_lost = True
+        self._loss = self._error or error
+        if self._is_heard:
+            self.pikas_side.connection_lost(self._loss)
+
+    def tell_loss(self) -> None:
+        """Tell of losses from now on, and of one that has happened before."""
+        self._is_heard = True
+        if self._is_lost:
+            self.pikas_side.connection_lost(self._loss)

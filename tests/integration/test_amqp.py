@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
-from collections.abc import Awaitable, Callable
+import struct
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import uvloop
 
 from limetask import (
     BrokerRefusedError,
@@ -18,6 +24,8 @@ from limetask import (
     UnroutableError,
 )
 from limetask.amqp import Connection, Delivery, ReplyQueue, Subscription
+from limetask.amqp.session import open_pika_connection
+from limetask.amqp.url import connection_parameters
 from limetask.message import Envelope
 from limetask.topology import Names
 from tests.broker import channel_to, queue_length, take_all
@@ -288,3 +296,47 @@ def test_a_differing_queue_is_a_refusal_that_names_it(settings: Settings) -> Non
 
     with pytest.raises(BrokerRefusedError, match=queue):
         with_connection(settings, use)
+
+
+@contextmanager
+def hanging_up() -> Iterator[int]:
+    """Give the port of a server that resets each connection, a little later each time: as a broker that is killed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reset_for_ever() -> None:
+            for turn in itertools.count():
+                try:
+                    near, _ = listener.accept()
+                except OSError:
+                    return
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                time.sleep(turn % 10 * 0.00005)
+                near.close()
+
+        thread = threading.Thread(target=reset_for_ever)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_broker_that_dies_in_the_handshake_is_unreachable(settings: Settings, run: Callable[..., Any]) -> None:
+    """At whatever moment the connection is reset, the attempt to connect ends, and says so at once."""
+    attempts = 200
+
+    async def main(port: int) -> int:
+        unreachable = 0
+        own = replace(settings, broker_url=f"amqp://guest:guest@127.0.0.1:{port}/", connect_timeout=20.0)
+        for _ in range(attempts):
+            try:
+                async with asyncio.timeout(10):
+                    await open_pika_connection(connection_parameters(own, "test"))
+            except BrokerUnreachableError:
+                unreachable += 1
+        return unreachable
+
+    with hanging_up() as port:
+        assert run(main(port)) == attempts
