@@ -15,6 +15,7 @@ from pathlib import Path
 import pika
 
 from limetask import Settings, send_task
+from limetask.store import SCHEMA_VERSION
 from limetask.topology import Names
 from tests.broker import channel_to
 from tests.waiting import eventually
@@ -43,7 +44,7 @@ def test_all_is_well_with_a_worker(settings_for_each_store: Settings, start_work
     assert "amiss" not in examined.stdout
     assert "RabbitMQ" in examined.stdout
     assert "into this store" in examined.stdout
-    assert "with schema 0003" in examined.stdout
+    assert f"with schema {SCHEMA_VERSION}" in examined.stdout
     assert "permissions: user " in examined.stdout
     is_postgresql = settings.store_url.startswith("postgresql")
     assert ("clock of the database: it and this machine's differ by 0." in examined.stdout) == is_postgresql
