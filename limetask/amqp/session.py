@@ -15,7 +15,7 @@ from pika import exceptions as pika_errors
 from limetask.amqp.acks import Acks
 from limetask.amqp.declaring import Declarer, answer_to
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
-from limetask.amqp.faults import map_error, unreachable
+from limetask.amqp.faults import HANDSHAKE_TOO_SLOW, map_error, unreachable
 from limetask.amqp.frames import encode_ack, encode_publish
 from limetask.amqp.pika_connection import PikaConnection
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
@@ -297,7 +297,7 @@ async def open_pika_connection(parameters: Any) -> PikaConnection:
             result = await asyncio.shield(opened)
     except TimeoutError:
         await _abandon(opened)
-        raise unreachable(parameters, "it neither completed nor refused the AMQP handshake in time") from None
+        raise unreachable(parameters, HANDSHAKE_TOO_SLOW) from None
     except asyncio.CancelledError:
         await _abandon(opened)
         raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 
-from limetask import Settings, Status, TaskCall, send_task, send_tasks
+from limetask import Settings, Status, TaskCall, TaskStatus, send_task, send_tasks
 from limetask.topology import Names
 from tests.broker import channel_to, declare_namespace, subscriber
 from tests.waiting import eventually
@@ -16,6 +16,12 @@ from tests.worker import Worker
 
 StartWorker = Callable[..., Worker]
 WAIT = 20.0
+
+
+def assert_success(statuses: Iterable[TaskStatus], timeout: float = WAIT) -> None:
+    """Wait for the ends of all these tasks."""
+    for status in statuses:
+        assert status.wait(timeout).status is Status.SUCCESS
 
 
 def test_a_soft_limit_interrupts_the_body(settings: Settings, start_worker: StartWorker) -> None:
@@ -86,11 +92,9 @@ def test_a_busy_worker_hoards_nothing(settings: Settings, start_worker: StartWor
     eventually(lambda: all(status.refresh().status is Status.STARTED for status in busy))
     quick = [send_task("shop.tasks.add", "acme", number, 1) for number in range(20)]
     start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
-    for status in quick:
-        assert status.wait(WAIT).status is Status.SUCCESS
+    assert_success(quick)
     (tmp_path / "trace.release").touch()
-    for status in busy:
-        assert status.wait(WAIT).status is Status.SUCCESS
+    assert_success(busy)
     later = [send_task("shop.tasks.add", "acme", number, 2) for number in range(50)]
     assert all(status.wait(WAIT).status is Status.SUCCESS for status in later)
 
@@ -108,12 +112,10 @@ def test_what_was_started_ahead_does_not_wait_for_long_bodies(
     held = statuses[300:302]
     eventually(lambda: all(status.refresh().status is Status.STARTED for status in held))
     start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
-    for status in (*statuses[:300], *statuses[302:]):
-        assert status.wait(WAIT).status is Status.SUCCESS
+    assert_success((*statuses[:300], *statuses[302:]))
     assert [status.refresh().status for status in held] == [Status.STARTED] * 2
     (tmp_path / "trace.release").touch()
-    for status in held:
-        assert status.wait(WAIT).status is Status.SUCCESS
+    assert_success(held)
 
 
 def test_what_was_claimed_does_not_wait_for_long_bodies(
@@ -130,11 +132,9 @@ def test_what_was_claimed_does_not_wait_for_long_bodies(
     start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
     eventually(lambda: all(status.refresh().status is Status.STARTED for status in held))
     start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--roles", "tasks")
-    for status in quick:
-        assert status.wait(WAIT).status is Status.SUCCESS
+    assert_success(quick)
     (tmp_path / "trace.release").touch()
-    for status in held:
-        assert status.wait(WAIT).status is Status.SUCCESS
+    assert_success(held)
 
 
 def test_long_tasks_are_pulled_one_by_one(settings: Settings, start_worker: StartWorker) -> None:
@@ -142,8 +142,7 @@ def test_long_tasks_are_pulled_one_by_one(settings: Settings, start_worker: Star
     start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--log-level", "debug")
     long = [send_task("shop.tasks.sleep", "acme", 0.7) for _ in range(8)]
     long += [send_task("shop.tasks.tidy", "acme") for _ in range(4)]
-    for status in long:
-        assert status.wait(30).status is Status.SUCCESS
+    assert_success(long, 30)
     assert send_task("shop.tasks.add", "acme", 1, 2).wait(WAIT).result == 3
 
 
@@ -152,8 +151,7 @@ def test_short_tasks_after_long_ones_are_pushed_again(settings: Settings, start_
     worker = start_worker(settings, "shop", "--processes", "1", "--slots", "2", "--log-level", "debug")
     long = [send_task("shop.tasks.sleep", "acme", 0.7) for _ in range(8)]
     short = send_tasks([TaskCall("shop.tasks.add", "acme", (number, 1)) for number in range(500)])
-    for status in (*long, *short):
-        assert status.wait(30).status is Status.SUCCESS
+    assert_success((*long, *short), 30)
     assert "taking one message a free slot" in worker.log
     assert "having messages pushed" in worker.log
 

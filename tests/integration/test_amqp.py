@@ -23,7 +23,8 @@ from limetask import (
     Settings,
     UnroutableError,
 )
-from limetask.amqp import Connection, Delivery, ReplyQueue, Subscription
+from limetask.amqp import Connection, Delivery, ReplyQueue, Subscription, session
+from limetask.amqp.pika_connection import PikaConnection
 from limetask.amqp.session import open_pika_connection
 from limetask.amqp.url import connection_parameters
 from limetask.message import Envelope
@@ -296,6 +297,17 @@ def test_a_differing_queue_is_a_refusal_that_names_it(settings: Settings) -> Non
 
     with pytest.raises(BrokerRefusedError, match=queue):
         with_connection(settings, use)
+
+
+def test_an_attempt_to_connect_ends_though_pika_says_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should pika miss its own deadline, the attempt has one more."""
+    monkeypatch.setattr(PikaConnection, "create_connection", lambda *_, **__: None)
+    monkeypatch.setattr(session, "_CLOSE_SECONDS", 0.1)
+    parameters = connection_parameters(replace(settings, connect_timeout=0.1), "test")
+    with pytest.raises(BrokerUnreachableError, match="handshake in time"):
+        asyncio.run(asyncio.wait_for(open_pika_connection(parameters), 10))
 
 
 @contextmanager

@@ -44,41 +44,12 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     executor = Executor(options.slots, load_factory(settings.application_factory), settings.max_result_bytes)
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
-    settler = Settler(consuming, publishing, Names(settings.namespace), Signer.of(settings), options.worker)
-    consumer = _consumer(options, consuming, publishing, settler, executor, limits)
-
-    if await unless_stopped(_connect(publishing, consuming), stop):
-        # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.
-        control.send_ready({"tasks": sorted(tasks)})
-        await control.flush()
-        gc.freeze()  # all modules are here to stay: the collector need not look at them again and again
-        await consumer.start()
-        await _until_any(stop, limits.spoilt, limits.used_up)
-        if limits.used_up.is_set() and not stop.is_set():
-            await _use_up(consumer, limits, stop)
-    if limits.spoilt.is_set():
-        logger.warning("this process makes room for another: %s", limits.reason)
-    all_ended = await _finish(consumer, settler, options.grace)
-    await consuming.close()
-    await publishing.close()
-    executor.close()
-    return all_ended
-
-
-def _consumer(
-    options: ChildOptions,
-    consuming: Connection,
-    publishing: Connection,
-    settler: Settler,
-    executor: Executor,
-    limits: Limits,
-) -> Consumer:
-    settings = current_settings()
-    names = Names(settings.namespace)
-    return Consumer(
+    names, signer = Names(settings.namespace), Signer.of(settings)
+    settler = Settler(consuming, publishing, names, signer, options.worker)
+    consumer = Consumer(
         connection=consuming,
         names=names,
-        signer=Signer.of(settings),
+        signer=signer,
         queues=options.queues,
         slots=options.slots,
         settler=settler,
@@ -88,6 +59,28 @@ def _consumer(
         limits=limits,
         marks=marks_of_this_process(),
     )
+
+    if await unless_stopped(_connect(publishing, consuming), stop):
+        # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.
+        control.send_ready({"tasks": sorted(tasks)})
+        await control.flush()
+        await _take_tasks(consumer, limits, stop)
+    all_ended = await _finish(consumer, settler, options.grace)
+    await consuming.close()
+    await publishing.close()
+    executor.close()
+    return all_ended
+
+
+async def _take_tasks(consumer: Consumer, limits: Limits, stop: asyncio.Event) -> None:
+    """Take tasks until `stop` is set, or this process is to make room for another."""
+    gc.freeze()  # all modules are here to stay: the collector need not look at them again and again
+    await consumer.start()
+    await _until_any(stop, limits.spoilt, limits.used_up)
+    if limits.used_up.is_set() and not stop.is_set():
+        await _use_up(consumer, limits, stop)
+    if limits.spoilt.is_set():
+        logger.warning("this process makes room for another: %s", limits.reason)
 
 
 def _warn_of_packages_without_tasks(packages: Iterable[str], tasks: Iterable[TaskDeclaration]) -> None:
