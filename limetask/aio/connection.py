@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from limetask.aio.session import Session, open_session
-from limetask.amqp.faults import unreachable
+from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.url import connection_parameters
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError
 from limetask.message import Envelope
@@ -105,9 +105,9 @@ class Connection:
                     await asyncio.wait([session.closed])
                     self._session = None
                     logger.warning("the connection to the broker is lost: %s", session.closed.result())
-            except BrokerError as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever it is, nobody else would connect again
                 failures += 1
-                self._note_failure(exc)
+                self._note_failure(foreseen(exc))
                 await self._pause(failures)
             finally:
                 self._session = None

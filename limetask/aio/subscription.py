@@ -92,6 +92,7 @@ class Subscription(Generic[T]):
         self._was_full = False
         self._is_open = False
         self._is_closed = False
+        self._closing: asyncio.Task[None] | None = None
         self.gaps = 0
         if durable is None:
             self._connection = Connection(settings, "aio subscription", on_open=self._consume_live)
@@ -115,16 +116,21 @@ class Subscription(Generic[T]):
         try:
             await self._connection.ready(self._timeout)
         except BaseException:
-            await self.close()
+            self._start_closing()  # not awaited: a broker that answers nothing would hold the error back
             raise
         self._is_open = True
 
     async def close(self) -> None:
         """Give up the subscription. May be called twice; whoever waits for an event gets ConnectionLostError."""
-        self._is_closed = True
-        self._arrived.set()
-        await self._connection.close()
-        self._opened.discard(self)
+        await asyncio.shield(self._start_closing())
+
+    def _start_closing(self) -> asyncio.Task[None]:
+        if self._closing is None:
+            self._is_closed = True
+            self._arrived.set()
+            self._closing = asyncio.get_running_loop().create_task(self._connection.close())
+            self._closing.add_done_callback(lambda _: self._opened.discard(self))
+        return self._closing
 
     async def __aenter__(self) -> Subscription[T]:
         await self.open()

@@ -9,7 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable
 
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
-from limetask.amqp.faults import unreachable
+from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.session import Session, open_pika_connection
 from limetask.amqp.url import connection_parameters
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
@@ -255,9 +255,9 @@ class Connection:
         while True:
             try:
                 session = await self._open_session()
-            except BrokerError as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever it is, nobody else would connect again
                 failures += 1
-                self._note_failure(exc)
+                self._note_failure(foreseen(exc))
                 await self._pause(failures)
                 continue
             failures = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
 from typing import Any
@@ -11,6 +12,8 @@ from pika.adapters.utils import connection_workflow
 
 from limetask.amqp.url import address_of
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError, ConnectionLostError
+
+logger = logging.getLogger(__name__)
 
 # OpenSSL's codes for a certificate of another host name or address.
 _OTHER_NAME_CODES = (62, 64)
@@ -56,6 +59,19 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
             return ConnectionLostError(NO_SIGN_OF_LIFE)
         case other:
             return ConnectionLostError(str(other) or type(other).__name__)
+
+
+def foreseen(error: Exception) -> BrokerError:
+    """Return an error of ours as it is, and any other as one of ours, for those who try again whatever it was.
+
+    Another one is a bug, here or in a library: it is logged with its traceback.
+    """
+    if isinstance(error, BrokerError):
+        return error
+    logger.error(
+        "connecting to the broker failed as it should not, and is tried again; please report this", exc_info=error
+    )
+    return ConnectionLostError(f"connecting to the broker failed as it should not: {error!r}")
 
 
 def _root(error: BaseException) -> BaseException:

@@ -22,6 +22,7 @@ import pytest
 
 import limetask
 from limetask import (
+    BrokerError,
     BrokerUnreachableError,
     DeclarationError,
     Event,
@@ -35,6 +36,7 @@ from limetask import (
     on_failure,
 )
 from limetask.aio import EventsMissed, subscription
+from limetask.aio.session import Session
 from limetask.errors import ConnectionLostError
 from limetask.events import encode_event
 from limetask.topology import Names
@@ -361,6 +363,52 @@ def test_a_durable_subscription_outlives_its_connection(settings: Settings, dura
                 assert events.gaps == 0
 
         run(main())
+
+
+def test_opening_raises_in_time_though_the_broker_falls_silent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To hang up on a broker that answers nothing takes longer than the deadline: `aio.close` waits for it instead."""
+    consume_live = Session.consume_live
+
+    with proxy_to(settings.broker_url) as (proxy, url):
+
+        def consume_in_silence(session: Session, *args: Any, **options: Any) -> Coroutine[Any, Any, str]:
+            proxy.stall("client")
+            return consume_live(session, *args, **options)
+
+        monkeypatch.setattr(Session, "consume_live", consume_in_silence)
+        configure(replace(settings, broker_url=url, send_timeout=1.0))
+
+        async def main() -> None:
+            events = aio.subscribe("shop.#")
+            started = time.monotonic()
+            with pytest.raises(BrokerError):
+                await events.open()
+            assert time.monotonic() - started < 2.0
+            with pytest.raises(ConnectionLostError, match="subscribe anew"):
+                await events.open()
+            await aio.close()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        run(main())
+
+
+def test_an_error_that_nobody_foresaw_is_tried_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the libraries have never raised so far does not end the attempts to connect."""
+
+    async def raise_unforeseen(_session: Session) -> None:
+        raise ZeroDivisionError
+
+    async def main() -> None:
+        configure(replace(settings, send_timeout=2.0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Session, "open_channel", raise_unforeseen)
+            with pytest.raises(ConnectionLostError, match="ZeroDivisionError"):
+                await aio.publish_event("acme", "shop.paid.v1")
+        await aio.publish_event("acme", "shop.paid.v1")
+
+    run(main())
 
 
 def test_what_is_no_event_is_passed_over_by_a_live_subscription(

@@ -286,6 +286,31 @@ def test_what_speaks_no_amqp_is_told_apart(settings: Settings) -> None:
         asyncio.run(main())
 
 
+def test_an_error_that_nobody_foresaw_is_told_and_tried_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What pika has never raised so far does not end the attempts to connect: who waits is told, and served later."""
+
+    async def main() -> None:
+        connection = Connection(settings, "test")
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(session.Session, "open_channel", raise_unforeseen)
+                with pytest.raises(ConnectionLostError, match="ZeroDivisionError"):
+                    await connection.ready(0.5)
+            await connection.ready(10)
+        finally:
+            await connection.close()
+
+    asyncio.run(main())
+    assert "please report this" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+async def raise_unforeseen(_session: Any) -> None:
+    raise ZeroDivisionError
+
+
 def test_a_differing_queue_is_a_refusal_that_names_it(settings: Settings) -> None:
     """A queue that exists with other arguments stops us with the broker's own explanation."""
     queue = Names(settings.namespace).task_queue("asap")
