@@ -19,9 +19,11 @@ import re
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 
 _FORM = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_TEXT_LENGTH = 36
 _TIME_BYTES, _RANDOM_BYTES, _TAG_BYTES = 6, 7, 3
 _TAGGED_BYTES = _TIME_BYTES + _RANDOM_BYTES
 # What is hashed is the whole id, with a tag of zeros, and the name. To copy a hash of nothing is the fastest beginning.
@@ -43,16 +45,20 @@ def new_task_id(app: str, now: float | None = None) -> str:
 
 def belongs_to(task_id: str, app: str) -> bool:
     """Return True if `task_id` is well formed, in the canonical lower-case form, and was made for `app`."""
-    parsed = _parse(task_id)
-    return parsed is not None and parsed[_TAGGED_BYTES:] == _tag(parsed[:_TAGGED_BYTES], app)
+    return _may_be_id(task_id) and _was_made_for(task_id, app)
 
 
 def sent_at(task_id: str) -> datetime:
     """Return when the id was made, in UTC, exact to the millisecond. Raises ValueError if it is malformed."""
-    parsed = _parse(task_id)
+    return _EPOCH + timedelta(microseconds=1000 * int.from_bytes(bytes_of(task_id)[:_TIME_BYTES]))
+
+
+def bytes_of(task_id: str) -> bytes:
+    """Return the 16 bytes of an id. Raises ValueError if it is malformed."""
+    parsed = _parse(task_id) if _may_be_id(task_id) else None
     if parsed is None:
         raise ValueError(f"{task_id!r} is not a task id")
-    return _EPOCH + timedelta(microseconds=1000 * int.from_bytes(parsed[:_TIME_BYTES]))
+    return parsed
 
 
 def oldest_id(moment: datetime) -> str:
@@ -70,9 +76,23 @@ def new_event_id() -> str:
     return _unique.event_id()
 
 
+def _may_be_id(task_id: object) -> bool:
+    """Return False for what is not even worth remembering."""
+    return isinstance(task_id, str) and len(task_id) == _TEXT_LENGTH
+
+
+# The recorder hears of each task twice or more, with some thousands of others in between at most.
+@lru_cache(maxsize=4096)
+def _was_made_for(task_id: str, app: str) -> bool:
+    parsed = _parse(task_id)
+    return parsed is not None and parsed[_TAGGED_BYTES:] == _tag(parsed[:_TAGGED_BYTES], app)
+
+
+# A worker looks at each id three times in a row.
+@lru_cache(maxsize=1024)
 def _parse(task_id: str) -> bytes | None:
-    """Return the bytes of a well-formed id, whatever its tag, None for everything else."""
-    if not isinstance(task_id, str) or _FORM.fullmatch(task_id) is None:
+    """Return the bytes of a well-formed id, whatever its tag, None for every other text."""
+    if _FORM.fullmatch(task_id) is None:
         return None
     parsed = bytes.fromhex(task_id.replace("-", ""))
     return parsed if parsed[:_TIME_BYTES] <= _LAST_TIME else None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from limetask.status import ErrorInfo, Rank, Status
+from limetask.value import value
 
 WORKER_LOST = "WorkerLost"
 """The error type of a task whose worker process died under it."""
@@ -17,7 +17,7 @@ END_LOST = "EndLost"
 """The error type of a task that has ended, as its worker says, and how is not recorded."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Envelope:
     """An AMQP message: its body and the properties that limetask uses."""
 
@@ -29,7 +29,7 @@ class Envelope:
     headers: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TaskIdentity:
     """Which task a message is about: known from its headers, even if the body cannot be read."""
 
@@ -40,7 +40,7 @@ class TaskIdentity:
     reply_to: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TaskMessage:
     """One attempt at one task, as it waits in a queue."""
 
@@ -49,7 +49,7 @@ class TaskMessage:
     kwargs: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Started:
     """A worker has taken a task and is about to run it."""
 
@@ -63,7 +63,7 @@ class Started:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """A start that needs the recorder's word first: the message has been delivered before, or sent twice.
 
@@ -84,7 +84,7 @@ class Decision(StrEnum):
     BEGUN_TOO_OFTEN = "begun too often"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verdict:
     """The answer to a claim.
 
@@ -100,7 +100,7 @@ class Verdict:
     worker: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Released:
     """A worker takes back its start of a task whose body it has not begun: whoever gets the message may run it."""
 
@@ -110,7 +110,7 @@ class Released:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Completion:
     """A task has ended: at once the event that others subscribe to and the record of its status."""
 
@@ -139,7 +139,7 @@ class Completion:
         return Rank.PRESUMED_LOST if is_presumed else Rank.ENDED
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Alive:
     """The sign of life of a supervisor, for its task processes: a host that dies as a whole cannot tell.
 
@@ -151,7 +151,7 @@ class Alive:
     workers: Mapping[str, Sequence[str] | None]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Begun:
     """A task whose body had begun in a process that ended. `exceeded` is its time limit in seconds, if it was that."""
 
@@ -160,7 +160,7 @@ class Begun:
     exceeded: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WorkerLost:
     """A worker process has ended: it will not report the end of what it had in hand.
 
@@ -173,7 +173,7 @@ class WorkerLost:
     begun: Sequence[Begun] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HandlerBindings:
     """What the queue of a shared event handler is bound to, by the code that a worker has just loaded."""
 
@@ -182,7 +182,7 @@ class HandlerBindings:
     declared_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HandlerGone:
     """The queue of a shared event handler has been deleted, since no code declares the handler any more."""
 

@@ -33,7 +33,7 @@ class Acks:
             asyncio.get_running_loop().call_soon(self.flush)
         self._acked.add(tag)
         if multiple:
-            self._acked.update(takewhile(lambda earlier: earlier < tag, self._unacked))
+            self._acked.update(takewhile(tag.__gt__, self._unacked))
 
     def flush(self) -> None:
         """Send what is collected."""

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from limetask.message import Envelope
+from limetask.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Delivery:
     """One message as the broker delivered it; `tag` and `epoch` are what its ack needs."""
 

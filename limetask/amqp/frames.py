@@ -142,10 +142,9 @@ def _encode_header(envelope: Envelope, copy_to: str | None) -> bytes:
     if envelope.content_type is not None:
         flags |= _CONTENT_TYPE
         parts.append(_short_text(envelope.content_type))
-    headers = envelope.headers if copy_to is None else {**(envelope.headers or {}), "BCC": [copy_to]}
-    if headers is not None:
+    if envelope.headers is not None or copy_to is not None:
         flags |= _HEADERS
-        table = _encode_headers(headers)
+        table = _encode_headers(envelope.headers or {}) + (_encode_copy(copy_to) if copy_to is not None else b"")
         parts += (_SIZE.pack(len(table)), table)
     parts.append(_PERSISTENT)
     if envelope.reply_to is not None:
@@ -173,6 +172,13 @@ def _encode_headers(headers: Mapping[str, Any]) -> bytes:
         else:
             data.encode_value(parts, value)
     return b"".join(parts)
+
+
+# There are as many reply keys as processes that send.
+@lru_cache(maxsize=4096)
+def _encode_copy(routing_key: str) -> bytes:
+    """Return the header by which the broker routes a message a second time; its receivers do not see it."""
+    return _encode_headers({"BCC": [routing_key]})
 
 
 def _body_frames(channel_number: int, body: bytes, most_bytes: int) -> Iterator[bytes]:

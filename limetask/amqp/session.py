@@ -221,7 +221,7 @@ class Session:
                 self._settle(publish.confirmed, publish.message_id, accepted=accepted)
 
     def _numbers_up_to(self, last: int) -> list[int]:
-        return list(takewhile(lambda number: number <= last, self._unconfirmed))
+        return list(takewhile(last.__ge__, self._unconfirmed))
 
     def _settle(self, confirmed: asyncio.Future[None], message_id: str | None, *, accepted: bool) -> None:
         returned = message_id in self._returned

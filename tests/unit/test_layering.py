@@ -20,7 +20,7 @@ SOURCES = {
 
 # A module or package of limetask may import what stands above it, and its own line too if that makes no cycle.
 LAYERS = [
-    ["errors", "ids", "status", "topology", "context"],
+    ["errors", "ids", "status", "topology", "context", "value"],
     ["message", "settings", "application", "arguments", "registry", "signing", "retry"],
     ["codec", "results", "patterns"],
     ["records", "handlers"],

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from limetask.application import Application
@@ -38,19 +38,15 @@ def load_application_factory(path: str) -> ApplicationFactory:
     return factory  # type: ignore[no-any-return]
 
 
-@contextlib.contextmanager
-def opened(make_application: ApplicationFactory, identifier: str) -> Iterator[Any]:
-    """Give a fresh application, closed afterwards if it is a context manager.
+def opened(make_application: ApplicationFactory, identifier: str) -> contextlib.AbstractContextManager[Any]:
+    """Return what gives a fresh application, closed afterwards if it is a context manager itself.
 
-    Raises ConfigurationError if the factory makes asynchronous ones, and whatever the factory raises.
+    Raises ConfigurationError if the factory makes asynchronous ones, and whatever the factory raises. A factory that
+    is a context manager may raise later, when that is entered.
     """
     application = make_application(identifier)
     _refuse_asynchronous(application)
-    if hasattr(application, "__enter__"):
-        with application as entered:
-            yield entered
-    else:
-        yield application
+    return application if hasattr(application, "__enter__") else contextlib.nullcontext(application)
 
 
 @contextlib.asynccontextmanager

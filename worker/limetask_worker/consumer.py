@@ -297,7 +297,8 @@ class Consumer:
 
     def _take_fresh(self, waiting: deque[Work], window: int) -> list[Work]:
         taken: list[Work] = []
-        while waiting and self._in_window() < window:
+        room = window - self._in_window()
+        while waiting and len(taken) < room:
             work = waiting.popleft()
             known = self._in_hand.get(work.key)
             if not self._connection.holds(work.delivery):

@@ -12,7 +12,6 @@ import contextvars
 import logging
 import time
 import traceback
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 
@@ -100,8 +99,10 @@ class Executor:
 
     def _call_function(self, work: Work) -> bytes:
         with contextlib.ExitStack() as stack:
-            with _unknown_is_refused():
+            try:
                 application = stack.enter_context(opened(self._make_application, work.message.identity.app))
+            except UnknownApplicationError as exc:
+                raise _RefusedError(exc) from exc
             with soft_limit_in_thread(work.declaration.soft_time_limit):
                 result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
             return encode_result(result, self._max_result_bytes)
@@ -120,9 +121,11 @@ class Executor:
 
     async def _call_coroutine(self, work: Work) -> bytes:
         async with contextlib.AsyncExitStack() as stack:
-            with _unknown_is_refused():
-                opening = opened_async(self._make_application, work.message.identity.app)
+            opening = opened_async(self._make_application, work.message.identity.app)
+            try:
                 application = await stack.enter_async_context(opening)
+            except UnknownApplicationError as exc:
+                raise _RefusedError(exc) from exc
             body = work.declaration.function(application, *work.message.args, **work.message.kwargs)
             result = await with_soft_limit(work.declaration.soft_time_limit, body)
             return encode_result(result, self._max_result_bytes)
@@ -134,13 +137,8 @@ class Executor:
 class _RefusedError(Exception):
     """There is no such application, so the body is not run."""
 
-
-@contextlib.contextmanager
-def _unknown_is_refused() -> Iterator[None]:
-    try:
-        yield
-    except UnknownApplicationError as exc:
-        raise _RefusedError(f"unknown application: {message_of_error(exc)}") from exc
+    def __init__(self, unknown: UnknownApplicationError) -> None:
+        super().__init__(f"unknown application: {message_of_error(unknown)}")
 
 
 def _outcome_of(exc: BaseException) -> Outcome:

@@ -14,6 +14,8 @@ import time
 import uuid
 from dataclasses import dataclass
 
+from limetask import ids
+
 _SLOTS = 4096
 _FREE, _HELD, _BEGUN = 0, 1, 2
 # State, attempt, task id, deadline (of time.monotonic, which all processes of a machine share) and time limit, both in
@@ -91,7 +93,7 @@ class Marks:
             return Mark()
         offset = self._free.pop()
         # The state comes last: whoever looks meanwhile sees nothing, or all of it.
-        _SLOT.pack_into(self._memory, offset, _FREE, attempt, bytes.fromhex(task_id.replace("-", "")), 0.0, 0.0)
+        _SLOT.pack_into(self._memory, offset, _FREE, attempt, ids.bytes_of(task_id), 0.0, 0.0)
         self._memory[offset] = _HELD
         return Mark(self._memory, offset, self._free)
 

@@ -20,18 +20,14 @@ class Pace:
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._average: float | None = None
+        self.ahead = 0
+        """How many tasks may be started beside those that have a slot."""
 
     def note(self, seconds: float) -> None:
         """Take the duration of one more body into account."""
-        average = self._average
-        self._average = seconds if average is None else average + _WEIGHT * (seconds - average)
-
-    @property
-    def ahead(self) -> int:
-        """How many tasks may be started beside those that have a slot."""
-        if self._average is None:
-            return 0
-        return int(min(_MOST_AHEAD, self._slots * _AHEAD_SECONDS / max(self._average, 1e-6)))
+        former = self._average
+        average = self._average = seconds if former is None else former + _WEIGHT * (seconds - former)
+        self.ahead = int(min(_MOST_AHEAD, self._slots * _AHEAD_SECONDS / max(average, 1e-6)))
 
     @property
     def is_quick(self) -> bool:

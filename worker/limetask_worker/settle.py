@@ -198,6 +198,7 @@ class Settler:
         """Publish until it is confirmed, then call `on_confirmed`; without an asyncio task if all is well."""
 
         def on_answer(confirmed: asyncio.Future[None]) -> None:
+            self._unsettled.discard(confirmed)
             if confirmed.exception() is None:
                 on_confirmed()
             else:
@@ -209,8 +210,8 @@ class Settler:
             on_confirmed()
 
         confirmed = self._publishing.publish(exchange, routing_key, envelope, copy_to)
+        self._unsettled.add(confirmed)
         confirmed.add_done_callback(on_answer)
-        self._track(confirmed)
 
     async def _dead_letter(self, delivery: Delivery, identity: TaskIdentity | None, error: ErrorInfo) -> None:
         await self._publish_dead_letter(delivery, error.message)

@@ -13,12 +13,13 @@ from typing import Any
 from limetask.errors import SoftTimeLimitExceeded
 
 
-@contextlib.contextmanager
-def soft_limit_in_thread(seconds: float | None) -> Iterator[None]:
+def soft_limit_in_thread(seconds: float | None) -> contextlib.AbstractContextManager[None]:
     """Have the exception raised in this thread if the block takes longer; it interrupts Python code, not a C call."""
-    if seconds is None:
-        yield
-        return
+    return contextlib.nullcontext() if seconds is None else _limited(seconds)
+
+
+@contextlib.contextmanager
+def _limited(seconds: float) -> Iterator[None]:
     thread = threading.get_ident()
     lock = threading.Lock()
     is_over = False

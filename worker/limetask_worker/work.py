@@ -12,6 +12,7 @@ from limetask.amqp import Delivery
 from limetask.message import TaskMessage
 from limetask.registry import TaskDeclaration
 from limetask.status import ErrorInfo, Status
+from limetask.value import value
 from limetask_worker.marks import Mark
 
 
@@ -22,7 +23,8 @@ class Work:
     `begun` is how often its body has begun, this time included, if the recorder has said so; that was at `granted_at`,
     by time.monotonic. `mark` tells the supervisor of it. `copies` are further deliveries of the same attempt, which was
     sent twice. `time_limit` is in seconds; `cut_off_timer` enforces it. `is_settled` is true once its delivery is acked
-    or given back. `body_seconds` is how long the body took, if it ran in this process.
+    or given back. `body_seconds` is how long the body took, if it ran in this process. `key` is which attempt at which task
+    it is; `sent_at` is when that was sent, as its id tells.
     """
 
     delivery: Delivery
@@ -40,27 +42,21 @@ class Work:
     is_cut_off: bool = False
     time_limit: float | None = None
     cut_off_timer: asyncio.TimerHandle | None = None
-    _sent_at: datetime | None = None
+    key: tuple[str, int] = field(init=False)
+    sent_at: datetime = field(init=False)
 
-    @property
-    def sent_at(self) -> datetime:
-        """When it was sent, as its id tells."""
-        if self._sent_at is None:
-            self._sent_at = ids.sent_at(self.message.identity.task_id)
-        return self._sent_at
+    def __post_init__(self) -> None:
+        identity = self.message.identity
+        self.key = identity.task_id, identity.attempt
+        self.sent_at = ids.sent_at(identity.task_id)
 
     @property
     def age(self) -> float:
         """For how many seconds it has been here."""
         return time.monotonic() - self.received_at
 
-    @property
-    def key(self) -> tuple[str, int]:
-        """Which attempt at which task it is."""
-        return self.message.identity.task_id, self.message.identity.attempt
 
-
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """How a task ended. `result` is JSON, or None for none.
 
