@@ -207,10 +207,14 @@ def _decode_headers(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
     offset = begin
     while offset < end:
         name, offset = _decode_short_text(buffer, offset)
-        if buffer[offset] == _TEXT:
+        kind = buffer[offset]
+        if kind == _TEXT:
             begin = offset + _TEXT_VALUE.size
             offset = begin + _SIZE.unpack_from(buffer, offset + 1)[0]
             headers[name] = _text(buffer[begin:offset])
+        elif kind == _INT:
+            headers[name] = _INT_VALUE.unpack_from(buffer, offset)[1]
+            offset += _INT_VALUE.size
         else:
             headers[name], offset = data.decode_value(buffer, offset)
     return headers, offset

@@ -145,7 +145,6 @@ class Consumer:
             self._claim(work)
         else:
             self._waiting[qos].append(work)
-            self._schedule_start()
 
     def _adopt(self, known: Work, again: Work) -> None:
         """Take a delivery that comes again, after a lost connection, for the one that it repeats."""
@@ -268,16 +267,17 @@ class Consumer:
             while waiting:
                 self._give_up(waiting.popleft())
 
-    def _on_started(self, work: Work) -> None:
-        del self._starting[work.key]
-        self._ready.append(work)
+    def _on_started(self, batch: Sequence[Work]) -> None:
+        for work in batch:
+            del self._starting[work.key]
+        self._ready.extend(batch)
         self._fill_slots()
 
     def _fill_slots(self) -> None:
         for waiting in (self._granted, self._ready):
             while waiting and self._has_place_for(waiting[0]):
                 work = waiting.popleft()
-                if self._connection.holds(work.delivery) or not work.declaration.acks_late:
+                if not work.declaration.acks_late or self._connection.holds(work.delivery):
                     self._running[work.key] = work
                     self._run(work)
                 else:

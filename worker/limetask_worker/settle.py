@@ -58,8 +58,10 @@ class Settler:
         self._ended_unacked = 0
         self._ack_timer: asyncio.TimerHandle
 
-    def started(self, batch: Sequence[Work], proceed: Callable[[Work], None], doubt: Callable[[Work], None]) -> None:
-        """Record that these tasks start: one message for all. When it is confirmed, they `proceed`.
+    def started(
+        self, batch: Sequence[Work], proceed: Callable[[Sequence[Work]], None], doubt: Callable[[Work], None]
+    ) -> None:
+        """Record that these tasks start: one message for all. When it is confirmed, they `proceed` together.
 
         `doubt` gets those whose record was not confirmed or took long, or whose connection was lost meanwhile: they
         may be elsewhere too, and the record may have been lost.
@@ -175,17 +177,19 @@ class Settler:
     def _on_start_recorded(
         self,
         batch: Sequence[Work],
-        proceed: Callable[[Work], None],
+        proceed: Callable[[Sequence[Work]], None],
         doubt: Callable[[Work], None],
         confirmed: asyncio.Future[None],
     ) -> None:
         is_recorded = confirmed.exception() is None
+        sure: list[Work] = []
         for work in batch:
             is_in_time = work.declaration.acks_late or work.age < SURE_SECONDS
             if is_recorded and is_in_time and self._consuming.holds(work.delivery):
-                proceed(work)
+                sure.append(work)
             else:
                 doubt(work)
+        proceed(sure)
 
     def _publish(
         self,
