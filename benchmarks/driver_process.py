@@ -25,7 +25,8 @@ class DriverProcess:
     """The methods that can be called; numbers of tasks run from `first` to `first` + `count` - 1."""
 
     def __init__(self, system: str) -> None:
-        self._client = SYSTEMS[system].make_client(Place.from_environment())
+        # A Client, or only a Sender: who calls knows which.
+        self._client: Any = SYSTEMS[system].make_client(Place.from_environment())
         self._handles: list[Any] = []
         self._load: _Load | None = None
 
@@ -45,12 +46,14 @@ class DriverProcess:
 
     def round_trips(self, task: str, number: int, count: int) -> list[float]:
         """Send and await tasks which all have the same number; return the seconds of each."""
-        return self._client.round_trips(task, [argument(number)] * count)
+        seconds: list[float] = self._client.round_trips(task, [argument(number)] * count)
+        return seconds
 
     def read_each(self, count: int) -> list[float]:
         """Read the ends of tasks that were sent last; return the seconds of each."""
         handles = self._handles[-_KEPT_HANDLES:]
-        return self._client.read_each((handles * (count // len(handles) + 1))[:count])
+        seconds: list[float] = self._client.read_each((handles * (count // len(handles) + 1))[:count])
+        return seconds
 
     def start_load(self, task: str, number: int, rate: float) -> None:
         """Begin to send `rate` tasks a second, which all have the same number."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.place import Place
-from benchmarks.systems.system import Client, System
+from benchmarks.systems.system import Sender, System
 
 _PIPELINE = 1000
 _HEADERS_LIKE_LIMETASKS = {
@@ -21,7 +21,7 @@ _HEADERS_LIKE_LIMETASKS = {
 }
 
 
-class _Client:
+class _Sender:
     def __init__(self, place: Place) -> None:
         import uvloop
 
@@ -40,12 +40,6 @@ class _Client:
     def send_many(self, _task: str, arguments: Sequence[str]) -> list[Any]:
         self._run(self._send(arguments, pipeline=_PIPELINE))
         return []
-
-    def round_trips(self, _task: str, _arguments: Sequence[str]) -> list[float]:
-        raise NotImplementedError("the raw limit knows no ends")
-
-    def read_each(self, _handles: Sequence[Any]) -> list[float]:
-        raise NotImplementedError("the raw limit knows no ends")
 
     def close(self) -> None:
         self._loop.close()
@@ -99,8 +93,8 @@ class _Client:
         await self._room
 
 
-def _client(place: Place) -> Client:
-    return _Client(place)
+def _sender(place: Place) -> Sender:
+    return _Sender(place)
 
 
 def _command(_processes: int) -> Sequence[str | Path]:
@@ -123,7 +117,7 @@ RAW = System(
         "sends many by": f"{_PIPELINE} unconfirmed at a time",
         "waits by": "cannot",
     },
-    make_client=_client,
+    make_client=_sender,
     command=_command,
     recorder="drain-results",
     runs_tasks=False,

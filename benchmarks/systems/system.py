@@ -16,8 +16,8 @@ TASKS = ("noop", "sleep_1_ms", "sleep_10_ms")
 """What every system's application declares."""
 
 
-class Client(Protocol):
-    """Sends a system's tasks and reads their ends, in a process that has nothing else to do.
+class Sender(Protocol):
+    """Sends a system's tasks, in a process that has nothing else to do.
 
     A handle is whatever the system gives for a task that was sent. Each call takes the loop as well, so that a system
     with an event loop need not enter it for each task.
@@ -29,14 +29,18 @@ class Client(Protocol):
     def send_many(self, task: str, arguments: Sequence[str]) -> list[Any]:
         """Send in the fastest way that the system documents, and return the handles once all are confirmed."""
 
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class Client(Sender, Protocol):
+    """Reads the ends of the tasks that it has sent, too."""
+
     def round_trips(self, task: str, arguments: Sequence[str]) -> list[float]:
         """Send one by one, the next when the end of the last is known; return the seconds that each took."""
 
     def read_each(self, handles: Sequence[Any]) -> list[float]:
         """Read the ends of tasks that have ended, one by one; return the seconds that each took."""
-
-    def close(self) -> None:
-        """Close the connections."""
 
 
 class BlockingClient(ABC):
@@ -96,7 +100,8 @@ class System:
     """Where ends are kept: postgresql, sqlite, redis or none; drained if they are only counted."""
     notes: dict[str, str]
     """Settings that matter and what it does for them, for the table of settings."""
-    make_client: Callable[[Place], Client]
+    make_client: Callable[[Place], Sender]
+    """For a system that tells ends, what is made is a Client."""
     command: Callable[[int], Sequence[str | Path]]
     """The worker's command line for a number of processes."""
     make_tables: Callable[[Place], None] | None = None

@@ -23,8 +23,8 @@ class Work:
     `begun` is how often its body has begun, this time included, if the recorder has said so; that was at `granted_at`,
     by time.monotonic. `mark` tells the supervisor of it. `copies` are further deliveries of the same attempt, which was
     sent twice. `time_limit` is in seconds; `cut_off_timer` enforces it. `is_settled` is true once its delivery is acked
-    or given back. `body_seconds` is how long the body took, if it ran in this process. `key` is which attempt at which task
-    it is; `sent_at` is when that was sent, as its id tells.
+    or given back. `body_seconds` is how long the body took, if it ran in this process. `key` is which attempt at which
+    task it is; `sent_at` is when that was sent, as its id tells.
     """
 
     delivery: Delivery
