@@ -59,7 +59,8 @@ class Retrier:
             return
         while len(self._in_flight) >= _IN_FLIGHT:
             await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
-        self._raise_failure()
+        if self._failure is not None:
+            await self.finish()  # so that `count` has those that were on their way
         retrying = asyncio.get_running_loop().create_task(self._retry(found))
         self._in_flight.add(retrying)
         retrying.add_done_callback(self._on_done)
@@ -68,7 +69,8 @@ class Retrier:
         """Return when all are confirmed and removed; raises what one of them has failed with."""
         if self._in_flight:
             await asyncio.wait(self._in_flight)
-        self._raise_failure()
+        if self._failure is not None:
+            raise self._failure
 
     async def _close(self) -> None:
         # What is published is still confirmed and removed after a failure or Ctrl-C: fewer are sent twice.
@@ -97,10 +99,6 @@ class Retrier:
     def _on_done(self, retrying: asyncio.Task[None]) -> None:
         self._in_flight.discard(retrying)
         self._failure = self._failure or retrying.exception()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
 
 def _why_not(found: Found, signer: Signer) -> str | None:
