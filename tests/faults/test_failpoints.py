@@ -15,6 +15,10 @@ from tests.waiting import eventually
 
 _DEATHS = in_form(1, 4)  # fewer than max_deliveries: even a task that is hit each time has one more start
 _SLOTS = 4
+_BODY_SECONDS = 0.005
+# Bodies so short are started ahead for 0.05 s (`limetask_worker.pace`). On a machine that is busy with other things all
+# of these may have run before their process tells of the first.
+_MOST_UNTOLD = _SLOTS + int(_SLOTS * 0.05 / _BODY_SECONDS)
 
 # Where a death costs nobody a body that has begun: for early tasks up to the body, for late ones and for the recorder
 # anywhere.
@@ -45,7 +49,7 @@ def die_at(
         LIMETASK_TEST_FAILPOINT=step,
         LIMETASK_TEST_TOKENS=str(tokens),
     )
-    with Load(ledger.book, in_form(60, 600), in_form(60, 100), tasks, seconds=0.005) as load:
+    with Load(ledger.book, in_form(60, 600), in_form(60, 100), tasks, seconds=_BODY_SECONDS) as load:
         for death in range(_DEATHS):
             load.wait_for_share((death + 1) / (_DEATHS + 2))
             (tokens / str(death)).touch()
@@ -64,7 +68,7 @@ def test_an_early_task_that_had_not_begun_is_not_failed(
     verdict = die_at(step, [EARLY], quick_settings, open_ledger, employ, tmp_path)
     assert not verdict.failed_unbegun
     assert set(verdict.failures) <= {"WorkerLost"}
-    assert sum(verdict.failures.values()) <= _DEATHS * _SLOTS
+    assert sum(verdict.failures.values()) <= _DEATHS * _MOST_UNTOLD
 
 
 @pytest.mark.parametrize("step", FROM_THE_BODY)
@@ -74,7 +78,7 @@ def test_an_early_task_that_had_ended_untold_is_lost_or_told(
     """A death after the body: FAILURE (WorkerLost), or SUCCESS if its event had arrived. It is not run again."""
     verdict = die_at(step, [EARLY], quick_settings, open_ledger, employ, tmp_path)
     assert set(verdict.failures) <= {"WorkerLost"}
-    assert sum(verdict.failures.values()) <= _DEATHS * _SLOTS
+    assert sum(verdict.failures.values()) <= _DEATHS * _MOST_UNTOLD
 
 
 @pytest.mark.parametrize("step", [*UP_TO_THE_BODY, *FROM_THE_BODY[1:], *AFTER_THE_EVENT])

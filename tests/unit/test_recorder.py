@@ -25,6 +25,7 @@ from limetask_worker import verdicts as verdicts_module
 from limetask_worker.recorder import Recorder
 from limetask_worker.starts import Starts
 from limetask_worker.store_writer import StoreWriter
+from limetask_worker.verdicts import Verdicts
 
 DEADLINE = 10.0
 NOW = datetime(2026, 11, 20, 10, 5, 24, 134744, tzinfo=UTC)
@@ -271,16 +272,46 @@ def test_a_claim_that_was_taken_back_is_not_decided(
     monkeypatch.setattr(verdicts_module, "_NEWS_SECONDS", 0.2)
     first = replace(started(), acks_late=True)
     second, third = replace(first, worker="b"), replace(first, worker="c")
-    released = Released(second.task_id, second.attempt, second.worker, second.started_at)
 
     async def scenario() -> None:
         async with recording(settings, broker):
             broker.deliver(encode_started([first]), claim_of(second, "b", may_run_again=True))
-            broker.deliver(encode_released(released), claim_of(third, "c", may_run_again=True))
+            broker.deliver(encode_released(release_of(second)), claim_of(third, "c", may_run_again=True))
             await until(lambda: len(broker.verdicts) > 0)
 
     run(scenario)
     assert [(verdict.decision, verdict.begun) for verdict in broker.verdicts] == [(Decision.RUN, 2)]
+
+
+def test_a_claim_that_is_taken_back_while_it_is_decided_leaves_no_start(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release waits for the decision, and comes after it in the store."""
+    monkeypatch.setattr(verdicts_module, "_NEWS_SECONDS", 0.05)
+    deciding, go_on = asyncio.Event(), asyncio.Event()
+    decide_at_last = Verdicts._decide_at_last
+
+    async def decide_slowly(verdicts: Verdicts, claim: Claim, owner: str) -> None:
+        deciding.set()
+        await go_on.wait()
+        await decide_at_last(verdicts, claim, owner)
+
+    monkeypatch.setattr(Verdicts, "_decide_at_last", decide_slowly)
+    first = started()
+    second = replace(first, worker="b")
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([first]), claim_of(second, "b"))
+            await deciding.wait()
+            broker.deliver(encode_released(release_of(first)))
+            broker.deliver(encode_released(release_of(second)))
+            asyncio.get_running_loop().call_later(0.2, go_on.set)
+            await until(lambda: "acked 4" in broker.facts)
+
+    run(scenario)
+    with closing(Store(settings.store_url)) as store:
+        assert store.read(first.task_id, first.app) is None
 
 
 @pytest.mark.parametrize(
@@ -343,6 +374,10 @@ def test_a_store_that_is_up_to_date_is_opened_without_alembic(settings: Settings
     """Only a recorder that has to make or change the schema takes the time to import what does it."""
     command = [sys.executable, "-c", OPEN_THE_STORE, settings.store_url]
     assert [subprocess.run(command, check=True, capture_output=True).stdout for _ in range(2)] == [b"True", b"False"]
+
+
+def release_of(start: Started) -> Released:
+    return Released(start.task_id, start.attempt, start.worker, start.started_at)
 
 
 def refusing(attempt: int) -> Callable[..., Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
 from datetime import datetime
 
 from limetask.amqp import Connection, Delivery, ReplyQueue
@@ -33,8 +32,6 @@ class Claims:
     def __init__(self, publishing: Connection, names: Names) -> None:
         """Make it before the connection is opened."""
         self._publishing = publishing
-        self.on_unexpected: Callable[[Verdict], None] = lambda _verdict: None
-        """Gets the answers that nobody waits for any more."""
         self._names = names
         self._reply_key = names.reply_key(secrets.token_hex(8))
         self._asked: dict[_Question, asyncio.Future[Verdict]] = {}
@@ -63,7 +60,6 @@ class Claims:
             logger.warning("ignoring a reply: %s", exc)
             return
         answer = self._asked.get((verdict.task_id, verdict.attempt, verdict.started_at))
-        if answer is None:
-            self.on_unexpected(verdict)
-        elif not answer.done():
+        # What was asked twice is answered twice. Whoever has let the task go has taken its start back after asking.
+        if answer is not None and not answer.done():
             answer.set_result(verdict)

@@ -96,7 +96,6 @@ class Consumer:
             longest_wait=self._longest_wait,
             give_back=self._give_back_waiting,
         )
-        claims.on_unexpected = self._on_unexpected_verdict
 
     async def start(self) -> None:
         """Consume, now and after every reconnect."""
@@ -185,24 +184,26 @@ class Consumer:
             self._give_up(work, began_before=work.mark.has_begun)
             return
         verdict = asked.result()
-        if verdict.decision is Decision.RUN:
-            work.begun = verdict.begun
-            work.granted_at = time.monotonic()
-            self._granted.append(work)
-            self._schedule_start()
-            return
-        self._let_go(work)
         match verdict.decision:
+            case Decision.RUN:
+                work.begun = verdict.begun
+                work.granted_at = time.monotonic()
+                self._granted.append(work)
+                self._schedule_start()
+            case Decision.STARTED_ELSEWHERE:
+                # It may have been asked twice, and granted the second time: nobody would run it, in nobody's hand.
+                self._take_back_start(work)
+                # It may be the only message of a task that its worker has lost, or dies with before it has begun.
+                self._settler.put_off(work, f"started by {verdict.worker}")
             case Decision.BEGUN_TOO_OFTEN:
+                self._let_go(work)
                 self._settler.refused(
                     work.delivery, work.message.identity, _begun_too_often(verdict), "BegunTooOftenError"
                 )
                 for copy in work.copies:
                     self._connection.ack(copy)
-            case Decision.STARTED_ELSEWHERE:
-                # It may be the only message of a task that its worker has lost, or dies with before it has begun.
-                self._settler.put_off(work, f"started by {verdict.worker}")
-            case _:
+            case Decision.ENDED:
+                self._let_go(work)
                 self._settler.dropped(work, verdict.decision.value)
 
     def _give_up(self, work: Work, *, began_before: bool = False) -> None:
@@ -211,18 +212,17 @@ class Consumer:
         `began_before` is whether an earlier start of it here has, and was lost with its own process. That one counts,
         so it stays recorded, and marked: what is recorded as started here and not in hand counts as ended.
         """
-        del self._in_hand[work.key]
+        self._take_back_start(work, began_before=began_before)
         work.is_settled = True
-        told = self._settler.released(self._settler.start_record(work))
-        if not began_before:
-            told.add_done_callback(lambda _: work.mark.release())
         for delivery in (work.delivery, *work.copies):
             self._connection.give_back(delivery)
 
-    def _on_unexpected_verdict(self, verdict: Verdict) -> None:
-        """See to an answer that came twice, or too late: the task must not stay recorded as begun here."""
-        if verdict.decision is Decision.RUN and (verdict.task_id, verdict.attempt) not in self._in_hand:
-            self._settler.released(verdict)
+    def _take_back_start(self, work: Work, *, began_before: bool = False) -> None:
+        """Tell the recorder that a task has not begun here; until it knows, the task is in hand."""
+        del self._in_hand[work.key]
+        told = self._settler.released(self._settler.start_record(work))
+        if not began_before:
+            told.add_done_callback(lambda _: work.mark.release())
 
     def _schedule_start(self) -> None:
         # Deferred to the end of this turn of the loop: what arrived or ended together starts with one message.

@@ -12,7 +12,7 @@ from limetask import ids
 from limetask.amqp import Connection, Delivery
 from limetask.codec import encode_dead_letter, encode_task
 from limetask.delays import Delays
-from limetask.message import Completion, Envelope, Released, Started, TaskIdentity, Verdict
+from limetask.message import Completion, Envelope, Released, Started, TaskIdentity
 from limetask.records import encode_completion, encode_released, encode_started
 from limetask.signing import Signer
 from limetask.status import ErrorInfo, Status
@@ -162,8 +162,8 @@ class Settler:
         logger.info("looked at again in %d s: %s", seconds, reason, extra={WORK_FIELD: work})
         self._start(self._put_off(work, times + 1, seconds))
 
-    def released(self, start: Started | Verdict) -> asyncio.Future[None]:
-        """Tell the recorder that a task, whose start here it may have recorded, has not begun."""
+    def released(self, start: Started) -> asyncio.Future[None]:
+        """Tell the recorder that a task, whose start here it may have recorded, or may yet record, has not begun."""
         envelope = encode_released(Released(start.task_id, start.attempt, self._worker, start.started_at))
         return self._start(self._publishing.publish_until_confirmed("", self._names.results_queue, envelope))
 

@@ -59,6 +59,8 @@ class Verdicts:
         for key, (claim, _) in list(self._deferred.items()):
             if (claim.start.task_id, claim.start.attempt, start_of(claim.start)) in released:
                 del self._deferred[key]
+        if self._deciding:
+            await asyncio.wait(self._deciding)  # one of these may be granted just now
         await self._store.release(starts)
 
     async def _decide_alone(self, claim: Claim) -> None:
