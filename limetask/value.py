@@ -8,7 +8,7 @@ from typing import TypeVar, dataclass_transform
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=False)
+@dataclass_transform(frozen_default=True)
 def value(kind: type[T]) -> type[T]:
     """Make a class a dataclass with slots, which type checkers take for frozen.
 
