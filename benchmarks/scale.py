@@ -36,7 +36,7 @@ _LARGE_BYTES = 100_000
 _CHUNKS = 100
 _WARM_UP = 10_000
 _SAMPLE_SECONDS = 0.5
-_SHARE_OF_ENDS = 0.05
+_SHARE_OF_ENDS = 0.2
 """What counts as the beginning, and as the end, of a backlog."""
 
 

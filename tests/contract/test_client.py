@@ -121,7 +121,7 @@ def test_a_sent_task_waits_in_its_queue_as_the_wire_format_says(settings: Settin
     assert (properties.delivery_mode, properties.content_type) == (2, "application/msgpack")
     assert properties.message_id not in (None, status.id)
     assert Names(settings.namespace).is_reply_key(properties.reply_to)
-    properties.headers.pop("x-delivery-count")  # the broker's
+    properties.headers.pop("x-delivery-count", None)  # from brokers before RabbitMQ 4
     assert properties.headers == {
         "limetask": 1,
         "task_id": status.id,

@@ -66,7 +66,7 @@ def test_a_sent_task_waits_in_its_queue_as_the_wire_format_says(settings: Settin
     assert properties.delivery_mode == 2
     assert properties.content_type == "application/msgpack"
     assert properties.message_id not in (None, status.id)
-    properties.headers.pop("x-delivery-count")  # the broker's
+    properties.headers.pop("x-delivery-count", None)  # from brokers before RabbitMQ 4
     assert properties.headers == {
         "limetask": 1,
         "task_id": status.id,
