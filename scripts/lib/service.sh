@@ -97,13 +97,25 @@ ports_free() {  # ports_free FIRST
   done
 }
 
-choose_ports() {  # the ports of last time if they are still free: clients of a restarted service find it again
+# A killed process may be gone, and its other threads hold its ports for a moment longer.
+ports_free_soon() {  # ports_free_soon FIRST
+  local tries
+  for ((tries = 0; tries < 50; tries++)); do
+    if ports_free "$1"; then return; fi
+    sleep 0.1
+  done
+  return 1
+}
+
+choose_ports() {  # the ports of last time if they are free: clients of a restarted service find it again
   local port
   port=$(recall port)
-  until [ -n "$port" ] && ports_free "$port"; do
+  if [ -n "$port" ] && ports_free_soon "$port"; then return; fi
+  until
     # Under the range from which the kernel takes ports for outgoing connections.
     port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
-  done
+    ports_free "$port"
+  do :; done
   remember port "$port"
 }
 

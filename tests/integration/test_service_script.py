@@ -1,7 +1,11 @@
 """What scripts/lib/service.sh believes of the processes that it started."""
 
+import socket
 import subprocess
+import threading
 from pathlib import Path
+
+import pytest
 
 SERVICE_SCRIPT = Path(__file__).parents[2] / "scripts" / "lib" / "service.sh"
 
@@ -40,3 +44,17 @@ def test_a_process_that_ended_is_none_even_before_anybody_waited_for_it() -> Non
         is_process $ended true && echo alive || echo dead
     """)
     assert looks.split() == ["dead"]
+
+
+@pytest.mark.parametrize(("held_seconds", "comes_back"), [(0.5, True), (60.0, False)])
+def test_a_service_comes_back_on_its_ports_when_those_are_free_again(
+    tmp_path: Path, held_seconds: float, comes_back: bool
+) -> None:
+    """Of a process that was killed some threads may hold the ports a little longer; another program keeps them."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        letting_go = threading.Timer(held_seconds, holder.close)
+        letting_go.start()
+        chosen = run_in_script(f"state={tmp_path}; remember port {port}; choose_ports; recall port")
+        letting_go.cancel()
+    assert (int(chosen) == port) is comes_back
