@@ -214,7 +214,7 @@ class Settler:
             on_confirmed()
 
         confirmed = self._publishing.publish(exchange, routing_key, envelope, copy_to)
-        self._unsettled.add(confirmed)
+        self._unsettled.add(confirmed)  # not by `_track`: its own callback would be a second one for each task
         confirmed.add_done_callback(on_answer)
 
     async def _dead_letter(self, delivery: Delivery, identity: TaskIdentity | None, error: ErrorInfo) -> None:
