@@ -141,14 +141,25 @@ class Completion:
 
 @value
 class Alive:
-    """The sign of life of a supervisor, for its task processes: a host that dies as a whole cannot tell.
+    """A sign of life of task processes, from their supervisor or from one of them: a dead host gives none.
 
     `workers` has for each of them the ids of the tasks that it had in hand at `seen_at`: from before their start was
-    recorded until their end was confirmed. None if there were too many to tell.
+    recorded until their end was confirmed. None if that is not told.
     """
 
     seen_at: datetime
     workers: Mapping[str, Sequence[str] | None]
+
+
+@value
+class Echo:
+    """A recorder's message to itself: it proves that the recorder hears what comes through the results queue.
+
+    `recorder` names the process, and `sent_at` is when it was sent, in seconds of that process's monotonic clock.
+    """
+
+    recorder: str
+    sent_at: float
 
 
 @value

@@ -18,6 +18,7 @@ from limetask.message import (
     Claim,
     Completion,
     Decision,
+    Echo,
     Envelope,
     HandlerBindings,
     HandlerGone,
@@ -159,6 +160,18 @@ def decode_alive(body: bytes) -> Alive:
         fields = orjson.loads(body)
         workers = {worker: None if held is None else [*map(_text, held)] for worker, held in fields["workers"].items()}
         return Alive(_moment(fields["seen_at"]), workers)
+
+
+def encode_echo(echo: Echo) -> Envelope:
+    """Return the message that a recorder sends to itself."""
+    return Envelope(body=orjson.dumps(echo), content_type=JSON, message_id=new_message_id(), kind="echo")
+
+
+def decode_echo(body: bytes) -> Echo:
+    """Return which recorder sent this to itself, and when; raises MessageRefusedError for anything else."""
+    with _Refusing("echo"):
+        fields = orjson.loads(body)
+        return Echo(_text(fields["recorder"]), float(fields["sent_at"]))
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:

@@ -16,8 +16,16 @@ import pytest
 
 from limetask import Settings, Status, ids
 from limetask.amqp import Connection, Delivery, Subscription
-from limetask.message import Claim, Completion, Decision, Envelope, Released, Started, Verdict
-from limetask.records import decode_verdict, encode_claim, encode_completion, encode_released, encode_started
+from limetask.message import Claim, Completion, Decision, Echo, Envelope, Released, Started, Verdict
+from limetask.records import (
+    decode_completion,
+    decode_verdict,
+    encode_claim,
+    encode_completion,
+    encode_echo,
+    encode_released,
+    encode_started,
+)
 from limetask.store import Store
 from limetask.topology import Names
 from limetask_worker import recorder as recorder_module
@@ -28,6 +36,7 @@ from limetask_worker.store_writer import StoreWriter
 from limetask_worker.verdicts import Verdicts
 
 DEADLINE = 10.0
+NAME = "recorder.1"
 NOW = datetime(2026, 11, 20, 10, 5, 24, 134744, tzinfo=UTC)
 
 
@@ -38,8 +47,8 @@ class Broker:
     facts: list[str] = field(default_factory=list)
     letters: list[Envelope] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    presumed: list[Completion] = field(default_factory=list)
     subscription: Subscription | None = None
-    is_ready: bool = True
     delivered: int = 0
 
     async def consume(self, subscription: Subscription) -> None:
@@ -48,11 +57,18 @@ class Broker:
     async def declare(self, topology: object) -> None:
         """All is there."""
 
+    async def ready(self, timeout: float) -> None:
+        """It always is."""
+
     async def publish_until_confirmed(self, exchange: str, key: str, envelope: Envelope) -> None:
-        self.letters.append(envelope)
+        if envelope.kind == "completion":
+            self.presumed.append(decode_completion(envelope.body))
+        else:
+            self.letters.append(envelope)
 
     def publish(self, exchange: str, key: str, envelope: Envelope) -> asyncio.Future[None]:
-        self.verdicts.append(decode_verdict(envelope.body))
+        if envelope.kind == "verdict":
+            self.verdicts.append(decode_verdict(envelope.body))
         confirmed = asyncio.get_running_loop().create_future()
         confirmed.set_result(None)
         return confirmed
@@ -95,7 +111,7 @@ def settings(tmp_path: Path) -> Settings:
 async def recording(settings: Settings, broker: Broker) -> AsyncIterator[None]:
     """Run a recorder until the block ends and all is written."""
     connection = cast(Connection, broker)
-    recorder, stop = Recorder(settings, connection, connection), asyncio.Event()
+    recorder, stop = Recorder(settings, NAME, connection, connection), asyncio.Event()
     await recorder.open()
     await recorder.start()
     running = asyncio.ensure_future(recorder.run(stop))
@@ -312,6 +328,22 @@ def test_a_claim_that_is_taken_back_while_it_is_decided_leaves_no_start(
     run(scenario)
     with closing(Store(settings.store_url)) as store:
         assert store.read(first.task_id, first.app) is None
+
+
+@pytest.mark.parametrize("recorder", [NAME, "another.2"])
+def test_only_who_hears_itself_takes_a_worker_for_silent(settings: Settings, broker: Broker, recorder: str) -> None:
+    """A worker that gives no sign of life loses its early tasks by this recorder's echoes, and by nobody else's."""
+    start = started()
+    moments = [settings.worker_timeout * part / 6 for part in range(1000, 1010)]
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([start]), *[encode_echo(Echo(recorder, moment)) for moment in moments])
+            await until(lambda: "acked 11" in broker.facts)
+
+    run(scenario)
+    lost = {(end.task_id, end.error and end.error.type) for end in broker.presumed}
+    assert lost == ({(start.task_id, "WorkerLost")} if recorder == NAME else set())
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from limetask.message import (
     Alive,
     Completion,
     Decision,
+    Echo,
     HandlerGone,
     Released,
     Verdict,
@@ -27,6 +28,7 @@ from limetask.message import (
 from limetask.records import (
     decode_alive,
     decode_completion,
+    decode_echo,
     decode_handler_gone,
     decode_released,
     decode_started,
@@ -34,6 +36,7 @@ from limetask.records import (
     decode_worker_lost,
     encode_alive,
     encode_completion,
+    encode_echo,
     encode_handler_gone,
     encode_released,
     encode_started,
@@ -167,6 +170,11 @@ class TestBetweenWorkerAndRecorder:
         """Which workers live, and what they have in hand, arrives equal."""
         alive = Alive(NOW, {"host.12.a": [TASK_ID], "host.12.b": [], "host.12.c": None})
         assert decode_alive(encode_alive(alive).body) == alive
+
+    def test_an_echo_arrives_as_it_was_sent(self) -> None:
+        """Whose it is, and when it was sent, arrives equal."""
+        echo = Echo("host.12.r", 8123.456789)
+        assert decode_echo(encode_echo(echo).body) == echo
 
     def test_a_released_task_arrives_as_it_was_sent(self) -> None:
         """Which worker gives what back arrives equal."""

@@ -6,9 +6,13 @@ import asyncio
 import gc
 import logging
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import partial
 
 from limetask.amqp import Connection
 from limetask.errors import BrokerError
+from limetask.message import Alive, Envelope
+from limetask.records import encode_alive
 from limetask.registry import TaskDeclaration, declared_tasks
 from limetask.settings import current_settings
 from limetask.signing import Signer
@@ -21,6 +25,7 @@ from limetask_worker.limits import Limits
 from limetask_worker.loading import load, load_factory
 from limetask_worker.process import marks_of_this_process, needless, run_child, unless_stopped
 from limetask_worker.settle import Settler
+from limetask_worker.signs_of_life import give_signs_of_life
 from limetask_worker.solo import SoloRunner
 
 logger = logging.getLogger(__name__)
@@ -60,12 +65,18 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
         marks=marks_of_this_process(),
     )
 
+    giving_signs = asyncio.ensure_future(
+        give_signs_of_life(
+            publishing, names.results_queue, settings.worker_timeout, partial(_sign_of_life, options.worker)
+        )
+    )
     if await unless_stopped(_connect(publishing, consuming), stop):
         # Said before the first delivery: should this process die, the supervisor then knows that it may have run tasks.
         control.send_ready({"tasks": sorted(tasks)})
         await control.flush()
         await _take_tasks(consumer, limits, stop)
     all_ended = await _finish(consumer, settler, options.grace)
+    giving_signs.cancel()
     await consuming.close()
     await publishing.close()
     executor.close()
@@ -81,6 +92,11 @@ async def _take_tasks(consumer: Consumer, limits: Limits, stop: asyncio.Event) -
         await _use_up(consumer, limits, stop)
     if limits.spoilt.is_set():
         logger.warning("this process makes room for another: %s", limits.reason)
+
+
+def _sign_of_life(worker: str) -> Envelope:
+    # Its supervisor gives signs for it as well. Either may stand still while the other does not.
+    return encode_alive(Alive(datetime.now(UTC), {worker: None}))
 
 
 def _warn_of_packages_without_tasks(packages: Iterable[str], tasks: Iterable[TaskDeclaration]) -> None:

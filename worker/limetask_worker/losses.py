@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from limetask.amqp import Connection
-from limetask.message import END_LOST, WORKER_LOST, Alive, Begun, Completion, Released, Started, WorkerLost
+from limetask.message import END_LOST, WORKER_LOST, Alive, Begun, Completion, Echo, Released, Started, WorkerLost
 from limetask.records import encode_completion
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
@@ -27,12 +27,15 @@ _SURELY_SECONDS = 5.0
 class Losses:
     """Fails what is lost, and has everything else run elsewhere."""
 
-    def __init__(self, store: PatientStore, publishing: Connection, names: Names, worker_timeout: float) -> None:
-        """After `worker_timeout` seconds without a sign of life a worker counts as dead."""
+    def __init__(
+        self, store: PatientStore, publishing: Connection, names: Names, worker_timeout: float, recorder: str
+    ) -> None:
+        """A worker counts as dead after `worker_timeout` seconds without a sign of life. `recorder` is our name."""
         self._store = store
         self._publishing = publishing
         self._names = names
         self._worker_timeout = worker_timeout
+        self._recorder = recorder
         self._vital_signs = VitalSigns(worker_timeout)
         self._dead: dict[str, WorkerLost] = {}
 
@@ -70,12 +73,14 @@ class Losses:
             if held is not None:
                 await self._fail_ended(worker, frozenset(held), alive.seen_at - timedelta(seconds=_SURELY_SECONDS))
 
-    def listen_anew(self) -> None:
-        """Give every worker the whole time again: nothing could be heard until now."""
-        self._vital_signs.listen_anew()
+    async def note_echo(self, echo: Echo) -> None:
+        """Hear a recorder's message to itself; after one of ours, fail the tasks of workers that have fallen silent.
 
-    async def look_for_silent_hosts(self) -> None:
-        """Fail the tasks of workers that have fallen silent, as when their host has died as a whole."""
+        These are gone, as when their host has died as a whole.
+        """
+        if echo.recorder != self._recorder:
+            return
+        self._vital_signs.hear_echo(echo.sent_at)
         for worker in self._vital_signs.silent(await self._store.workers_running()):
             reason = f"no sign of life from its worker for {self._worker_timeout:g} s"
             await self._settle(WorkerLost(worker, reason, datetime.now(UTC), begun=None))

@@ -20,16 +20,18 @@ from typing import TypeVar
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.codec import encode_dead_letter
 from limetask.errors import BrokerError, MessageRefusedError
-from limetask.message import Completion, Started, WorkerLost
+from limetask.message import Completion, Echo, Envelope, Started, WorkerLost
 from limetask.records import (
     decode_alive,
     decode_claim,
     decode_completion,
+    decode_echo,
     decode_handler_gone,
     decode_handlers,
     decode_released,
     decode_started,
     decode_worker_lost,
+    encode_echo,
 )
 from limetask.settings import Settings, current_settings
 from limetask.topology import Names, completion_bindings
@@ -39,6 +41,7 @@ from limetask_worker.losses import Losses
 from limetask_worker.patient_store import PatientStore
 from limetask_worker.process import run_child, unless_stopped
 from limetask_worker.rate import Rate
+from limetask_worker.signs_of_life import give_signs_of_life
 from limetask_worker.store_writer import RecordRejectedError
 from limetask_worker.verdicts import Verdicts
 
@@ -69,8 +72,10 @@ _DRAIN_SECONDS = 5.0
 class Recorder:
     """Writes what comes in, as long as `run` runs."""
 
-    def __init__(self, settings: Settings, consuming: Connection, publishing: Connection) -> None:
+    def __init__(self, settings: Settings, name: str, consuming: Connection, publishing: Connection) -> None:
+        """`name` is that of this process, which no other has had."""
         self._settings = settings
+        self._name = name
         self._names = Names(settings.namespace)
         self._consuming = consuming
         self._publishing = publishing
@@ -80,7 +85,7 @@ class Recorder:
         self._batch_begun = 0.0
         self._rate = Rate()
         self._store = PatientStore(settings.resolved_store_url)
-        self._losses = Losses(self._store, publishing, self._names, settings.worker_timeout)
+        self._losses = Losses(self._store, publishing, self._names, settings.worker_timeout, name)
         self._verdicts = Verdicts(self._store, publishing, self._names, self._losses, settings.max_deliveries)
         self._handlers = HandlerQueues(self._store, publishing, self._names)
 
@@ -95,7 +100,11 @@ class Recorder:
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop` is set and nothing more arrives."""
         waking = asyncio.ensure_future(self._wake_on(stop))
-        background = [asyncio.ensure_future(self._prune_for_ever()), asyncio.ensure_future(self._watch_for_ever())]
+        background = [
+            asyncio.ensure_future(self._prune_for_ever()),
+            asyncio.ensure_future(self._watch_for_ever()),
+            asyncio.ensure_future(self._echo_for_ever()),
+        ]
         while not stop.is_set():
             await self._arrived.wait()
             await self._gather()
@@ -178,6 +187,8 @@ class Recorder:
                     await self._together(group, _one(decode_released), self._verdicts.release)
                 case "alive":
                     await self._each(group, decode_alive, self._losses.note_life)
+                case "echo":
+                    await self._each(group, decode_echo, self._losses.note_echo)
                 case "worker-lost":
                     await self._each(group, decode_worker_lost, self._note_death)
                 case "handlers":
@@ -238,11 +249,13 @@ class Recorder:
         while True:
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
             await self._bind_anew()
-            if not self._consuming.is_ready:
-                self._losses.listen_anew()
-            elif not self._pending:  # else signs of life may be on their way
-                await self._losses.look_for_silent_hosts()
             await self._handlers.tend()
+
+    async def _echo_for_ever(self) -> None:
+        await give_signs_of_life(self._publishing, self._names.results_queue, self._settings.worker_timeout, self._echo)
+
+    def _echo(self) -> Envelope:
+        return encode_echo(Echo(self._name, time.monotonic()))
 
     async def _bind_anew(self) -> None:
         # Nobody is told when a binding is taken away.
@@ -298,7 +311,7 @@ async def run_recorder(options: ChildOptions, control: Control, stop: asyncio.Ev
     settings = current_settings()
     consuming = Connection(settings, f"recorder {options.worker}")
     publishing = Connection(settings, f"recorder-publisher {options.worker}")
-    recorder = Recorder(settings, consuming, publishing)
+    recorder = Recorder(settings, options.worker, consuming, publishing)
     if await unless_stopped(_open(recorder, consuming, publishing), stop):
         _spare_the_garbage_collector()
         control.send_ready({})

@@ -19,22 +19,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from limetask.amqp import Connection
-from limetask.errors import BrokerError
-from limetask.message import Alive, Begun, WorkerLost
+from limetask.message import Alive, Begun, Envelope, WorkerLost
 from limetask.records import encode_alive, encode_worker_lost
 from limetask.settings import Settings
 from limetask.topology import Names
 from limetask_worker.control import ChildOptions, Control, Failed, Needless, Ready
 from limetask_worker.marks import Held, Marks, open_memory
 from limetask_worker.process import CUT_OFF, STOPPED_TOO_SOON, reason_of_death, start_process
+from limetask_worker.signs_of_life import give_signs_of_life
 
 logger = logging.getLogger(__name__)
 
 # A child gets this much longer than its grace time to publish and ack what ended.
 _SETTLE_SECONDS = 15.0
 _TELL_SECONDS = 10.0
-# So many signs of life may be given in the time after which a silent worker counts as dead.
-_SIGNS_IN_TIME = 6
 _TELL_IN_A_HURRY_SECONDS = 2.0
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
@@ -96,7 +94,11 @@ class Supervisor:
         self._catch_signals()
         keepers = [asyncio.ensure_future(self._keep(role)) for role in self._plan.roles]
         watching = [
-            asyncio.ensure_future(self._give_signs_of_life()),
+            asyncio.ensure_future(
+                give_signs_of_life(
+                    self._connection, self._names.results_queue, self._worker_timeout, self._sign_of_life
+                )
+            ),
             asyncio.ensure_future(self._watch_time_limits()),
         ]
         await self._stopping.wait()
@@ -111,18 +113,10 @@ class Supervisor:
             logger.critical("%s", self._failure)
         return 1 if self._failure is not None or self._cut_off else 0
 
-    async def _give_signs_of_life(self) -> None:
-        while True:
-            seen_at = datetime.now(UTC)
-            await self._say_alive(Alive(seen_at, {child.options.worker: _ids(child) for child in self._task_children}))
-            await asyncio.sleep(self._worker_timeout / _SIGNS_IN_TIME)
-
-    async def _say_alive(self, alive: Alive) -> None:
-        try:
-            await self._connection.ready(timeout=_TELL_SECONDS)
-            await self._connection.publish("", self._names.results_queue, encode_alive(alive))
-        except BrokerError as exc:
-            logger.debug("no sign of life could be given: %s", exc)
+    def _sign_of_life(self) -> Envelope:
+        return encode_alive(
+            Alive(datetime.now(UTC), {child.options.worker: _ids(child) for child in self._task_children})
+        )
 
     @property
     def _task_children(self) -> list[_Child]:

@@ -1,42 +1,54 @@
-"""Which workers have been heard of lately: a host that dies as a whole cannot say so."""
+"""Which workers have given a sign of life lately: a host that dies as a whole cannot say so."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
+
+# A longer pause between two echoes, as a share of the timeout, interrupts the listening: signs of life that came
+# meanwhile may have been lost, or may have gone to another recorder. Three echoes fit into it.
+_LONGEST_PAUSE = 0.5
 
 
 class VitalSigns:
-    """Remembers when each worker was heard of last.
+    """Remembers when each worker was heard from last, by a clock that runs only while signs of life can be heard.
 
-    Whoever was never heard of counts from the moment at which listening began: a recorder that has just started, or
-    has just come back to the broker, presumes nobody dead.
+    Being connected proves nothing: a recorder that stands by, or is cut off from the queue's leader, hears nobody, and
+    all workers are well. So time is measured by *echoes*: messages that the recorder sends to itself by the same queue.
+    A worker counts as silent only if echoes went on arriving for the whole timeout and its signs of life did not.
     """
 
     def __init__(self, timeout: float) -> None:
         """After `timeout` seconds without a sign a worker counts as silent."""
         self._timeout = timeout
-        self._heard: dict[str, float] = {}
-        self._listening_since = time.monotonic()
+        self._now = 0.0
+        self._listening_since = 0.0
+        self._heard_at: dict[str, float] = {}
+        self._heard_since_echo: set[str] = set()
 
     def hear(self, workers: Iterable[str]) -> None:
         """Note a sign of life of each of these workers."""
-        self._heard |= dict.fromkeys(workers, time.monotonic())
+        self._heard_since_echo.update(workers)
 
-    def listen_anew(self) -> None:
-        """Give everybody the whole time again: nothing could be heard until now."""
-        self._listening_since = time.monotonic()
+    def hear_echo(self, sent_at: float) -> None:
+        """Move the clock to the moment at which an echo was sent, by this process's monotonic clock.
+
+        After a pause everybody gets the whole time again. An echo that is delivered again changes nothing.
+        """
+        if sent_at - self._now > self._timeout * _LONGEST_PAUSE:
+            self._listening_since = sent_at
+        self._now = max(self._now, sent_at)
+        self._heard_at |= dict.fromkeys(self._heard_since_echo, self._now)
+        self._heard_since_echo.clear()
 
     def is_silent(self, worker: str) -> bool:
         """Return True if this worker has been silent for too long."""
-        return self._last_sign(worker) < time.monotonic() - self._timeout
+        if worker in self._heard_since_echo:
+            return False
+        return max(self._heard_at.get(worker, 0.0), self._listening_since) < self._now - self._timeout
 
     def silent(self, workers: Iterable[str]) -> list[str]:
-        """Return those of these workers that have been silent for too long; who is not asked for is forgotten."""
-        limit = time.monotonic() - self._timeout
-        asked = list(workers)
-        self._heard = {worker: moment for worker, moment in self._heard.items() if worker in asked or moment > limit}
-        return [worker for worker in asked if self._last_sign(worker) < limit]
-
-    def _last_sign(self, worker: str) -> float:
-        return max(self._heard.get(worker, 0.0), self._listening_since)
+        """Return those of these workers that have been silent for too long, and forget when those were heard from."""
+        silent = [worker for worker in workers if self.is_silent(worker)]
+        limit = self._now - self._timeout
+        self._heard_at = {worker: moment for worker, moment in self._heard_at.items() if moment > limit}
+        return silent
