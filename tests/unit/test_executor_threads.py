@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import threading
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from limetask import Application, Status
 from limetask_worker.executor import Executor, current_work
+from limetask_worker.marks import Held, Marks, open_memory
 from limetask_worker.work import Outcome
 from tests.unit.bodies import DEADLINE, LIMIT, both_kinds, in_kind, outcome_of, result_of
 from tests.unit.works import join_coroutine_threads, work_of
@@ -229,3 +231,35 @@ class TestClose:
         join_coroutine_threads()
         assert "coroutine-tasks" not in {thread.name for thread in threading.enumerate()}
         assert [loop.is_closed() for loop in coroutine_loops] == [True]
+
+
+class TestMarks:
+    @both_kinds
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_a_body_that_has_ended_exceeds_no_time_limit(self, kind: str, fails: bool) -> None:
+        """However long its end then waits for the broker, its supervisor sees no reason to kill the process."""
+        descriptor = open_memory()
+        marks = Marks(descriptor)
+        os.close(descriptor)
+
+        def body(app: Any) -> None:
+            assert marks.read() == [Held(task_id, 1, has_begun=True, exceeded=-1.0)]
+            if fails:
+                raise ValueError("no")
+
+        work = work_of(in_kind(kind, body))
+        task_id = work.message.identity.task_id
+        work.mark, work.time_limit = marks.hold(task_id, 1), -1.0
+
+        async def run() -> Outcome:
+            executor = Executor(1, Application, LIMIT)
+            try:
+                return await executor.run(work)
+            finally:
+                executor.close()
+
+        outcome = asyncio.run(run())
+        assert (outcome.status, outcome.error and outcome.error.type) == (
+            (Status.FAILURE, "ValueError") if fails else (Status.SUCCESS, None)
+        )
+        assert marks.read() == [Held(task_id, 1, has_begun=True)]

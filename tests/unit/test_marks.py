@@ -59,8 +59,20 @@ def test_an_exceeded_limit_is_told_after_the_grace(both: tuple[Marks, Marks]) ->
     mark.begin(time_limit=-1.5)
     assert supervisor.read(grace=60.0) == [Held(task_id, 1, True)]
     assert supervisor.read(grace=1.0) == [Held(task_id, 1, True, exceeded=-1.5)]
-    mark.cut_off()
+    mark.lift_time_limit()
     assert supervisor.read() == [Held(task_id, 1, True)]
+
+
+def test_a_body_that_outlives_its_task_leaves_the_next_one_alone(both: tuple[Marks, Marks]) -> None:
+    """What was cut off may end much later, when its place is another task's."""
+    process, supervisor = both
+    cut_off = process.hold(ids.new_task_id("shop"), 1)
+    cut_off.begin(time_limit=-1.0)
+    cut_off.release()
+    task_id = ids.new_task_id("shop")
+    process.hold(task_id, 1).begin(time_limit=-1.5)
+    cut_off.lift_time_limit()
+    assert supervisor.read() == [Held(task_id, 1, True, exceeded=-1.5)]
 
 
 def test_too_much_at_a_time_is_told_as_unknown(both: tuple[Marks, Marks]) -> None:

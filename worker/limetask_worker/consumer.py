@@ -341,9 +341,11 @@ class Consumer:
 
     def _cut_off(self, work: Work, ended: asyncio.Future[Outcome], seconds: float) -> None:
         """End a task that exceeds its time limit for everybody else; the body itself only ends with its process."""
+        if ended.done() or work.body_seconds is not None:
+            return  # this loop is late: the body has ended, and how is on its way here
         outcome = time_limit_exceeded(seconds)
         _log_end(work, outcome)
-        work.mark.cut_off()
+        work.mark.lift_time_limit()
         self._settler.ended(work, outcome, self._let_go)
         work.is_cut_off = True
         self._release(work)

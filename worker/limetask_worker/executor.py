@@ -93,7 +93,7 @@ class Executor:
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only ends its task
             return _outcome_of(exc)
         finally:
-            work.body_seconds = time.monotonic() - begun_at
+            _note_end(work, begun_at)
             current_work.reset(token)
             current_task_id.set(None)
 
@@ -117,7 +117,7 @@ class Executor:
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only ends its task
             return _outcome_of(exc)
         finally:
-            work.body_seconds = time.monotonic() - begun_at
+            _note_end(work, begun_at)
 
     async def _call_coroutine(self, work: Work) -> bytes:
         async with contextlib.AsyncExitStack() as stack:
@@ -132,6 +132,12 @@ class Executor:
 
     def _success(self, result: bytes) -> Outcome:
         return Outcome(Status.SUCCESS, result, None, datetime.now(UTC))
+
+
+def _note_end(work: Work, begun_at: float) -> None:
+    work.body_seconds = time.monotonic() - begun_at
+    if work.time_limit is not None:
+        work.mark.lift_time_limit()
 
 
 class _RefusedError(Exception):

@@ -32,8 +32,8 @@ _MEMORY_BYTES = (_SLOTS + 1) * _SLOT.size
 class Held:
     """A task that a process has in hand: from just before its start is recorded until its end is confirmed.
 
-    `has_begun` is true from the moment at which its body begins. `exceeded` is its time limit in seconds, if it has
-    exceeded that and its process has not cut it off.
+    `has_begun` is true from the moment at which its body begins. `exceeded` is its time limit in seconds, if its body
+    runs for longer than that and its process has not cut it off.
     """
 
     task_id: str
@@ -66,9 +66,13 @@ class Mark:
             _LIMITS.pack_into(self._memory, self._offset + _LIMITS_OFFSET, deadline, time_limit)
         self._memory[self._offset] = _BEGUN
 
-    def cut_off(self) -> None:
-        """Say that the time limit has been seen to."""
-        _DEADLINE.pack_into(self._memory, self._offset + _LIMITS_OFFSET, 0.0)
+    def lift_time_limit(self) -> None:
+        """Say that the time limit does not matter any more: the body has ended, or has been cut off.
+
+        The task may stay in hand for long after that: until its end is confirmed.
+        """
+        if self._free is not None:  # else the place may be another task's by now
+            _DEADLINE.pack_into(self._memory, self._offset + _LIMITS_OFFSET, 0.0)
 
     def release(self) -> None:
         """Say that the task is out of hand: its end is confirmed, or its message is somebody else's."""
