@@ -67,12 +67,15 @@ class Started:
 class Claim:
     """A start that needs the recorder's word first: the message has been delivered before, or sent twice.
 
-    `may_run_again` is true for a late-ack task whose former worker has lost it.
+    `may_run_again` is true for a late-ack task whose former worker has lost it. `may_begin_elsewhere` is true if
+    another worker may have got the message for the first time just now, and begin the task without asking: when a
+    partition heals, a cluster can deliver a message as new to one worker and as redelivered to another one at once.
     """
 
     start: Started
     may_run_again: bool
     reply_to: str
+    may_begin_elsewhere: bool = False
 
 
 class Decision(StrEnum):
@@ -108,6 +111,13 @@ class Released:
     attempt: int
     worker: str
     started_at: datetime
+
+
+@value
+class Returned:
+    """A worker returns messages to their queue that it held and whose tasks it has not started: ids and attempts."""
+
+    tasks: Sequence[tuple[str, int]]
 
 
 @value

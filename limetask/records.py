@@ -23,6 +23,7 @@ from limetask.message import (
     HandlerBindings,
     HandlerGone,
     Released,
+    Returned,
     Started,
     Verdict,
     WorkerLost,
@@ -110,7 +111,12 @@ def decode_claim(body: bytes) -> Claim:
     """Return the claim in a message; raises MessageRefusedError for anything else."""
     with _Refusing("claim"):
         fields = orjson.loads(body)
-        return Claim(_started(fields["start"]), _truth(fields["may_run_again"]), _text(fields["reply_to"]))
+        return Claim(
+            start=_started(fields["start"]),
+            may_run_again=_truth(fields["may_run_again"]),
+            reply_to=_text(fields["reply_to"]),
+            may_begin_elsewhere=_truth(fields["may_begin_elsewhere"]),
+        )
 
 
 def encode_verdict(verdict: Verdict) -> Envelope:
@@ -147,6 +153,18 @@ def decode_released(body: bytes) -> Released:
             worker=_text(fields["worker"]),
             started_at=_moment(fields["started_at"]),
         )
+
+
+def encode_returned(returned: Returned) -> Envelope:
+    """Return the message by which a worker lets go of tasks that it has not started."""
+    return Envelope(body=orjson.dumps(returned), content_type=JSON, message_id=new_message_id(), kind="returned")
+
+
+def decode_returned(body: bytes) -> Returned:
+    """Return which tasks a worker lets go of; raises MessageRefusedError for anything else."""
+    with _Refusing("returned"):
+        tasks = orjson.loads(body)["tasks"]
+        return Returned([(_text(task_id), _attempt(attempt)) for task_id, attempt in tasks])
 
 
 def encode_alive(alive: Alive) -> Envelope:

@@ -210,3 +210,27 @@ def test_an_ended_attempt_does_not_run_again(store: Store, writer: StoreWriter, 
     stored = store.read(task_id, "shop")
     assert stored is not None
     assert (stored.status, stored.attempt, stored.result, stored.finished_at) == (Status.STARTED, 2, None, None)
+
+
+def test_what_nothing_is_recorded_of(writer: StoreWriter) -> None:
+    """A task is unheard of until this attempt at it, or a later one, is recorded as started or ended."""
+    unknown, running, over, again = (started(new_id()) for _ in range(4))
+    writer.merge([running, again])
+    writer.merge([ended(over.task_id)])
+    again = replace(again, attempt=2)
+    assert writer.unheard_of([unknown, running, over, again]) == {(unknown.task_id, 1), (again.task_id, 2)}
+    assert writer.unheard_of([]) == set()
+
+
+def test_a_release_tells_what_it_took_back(writer: StoreWriter) -> None:
+    """Only a start that was recorded, and is not any more, is told."""
+    first, unknown = started(new_id(), worker="a", acks_late=True), started(new_id(), worker="a")
+    second = replace(first, worker="b")
+    writer.merge([first])
+    assert decided(writer, claim_of(second, may_run_again=True))[0] is Decision.RUN
+    key = (first.task_id, 1)
+    assert writer.release([released(unknown), released(replace(first, worker="c"))]) == set()
+    assert writer.release([released(first)]) == {key}
+    assert writer.release([released(first)]) == set()
+    assert writer.release([released(second)]) == {key}
+    assert writer.release([released(second)]) == set()

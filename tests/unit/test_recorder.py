@@ -16,7 +16,7 @@ import pytest
 
 from limetask import Settings, Status, ids
 from limetask.amqp import Connection, Delivery, Subscription
-from limetask.message import Claim, Completion, Decision, Echo, Envelope, Released, Started, Verdict
+from limetask.message import Claim, Completion, Decision, Echo, Envelope, Released, Returned, Started, Verdict
 from limetask.records import (
     decode_completion,
     decode_verdict,
@@ -24,6 +24,7 @@ from limetask.records import (
     encode_completion,
     encode_echo,
     encode_released,
+    encode_returned,
     encode_started,
 )
 from limetask.store import Store
@@ -159,8 +160,10 @@ def ended(start: Started, **changes: Any) -> Envelope:
     return encode_completion(replace(end, **changes))
 
 
-def claim_of(start: Started, asker: str = "abc", *, may_run_again: bool = False) -> Envelope:
-    return encode_claim(Claim(start, may_run_again, Names("limetask").reply_key(asker)))
+def claim_of(
+    start: Started, asker: str = "abc", *, may_run_again: bool = False, may_begin_elsewhere: bool = False
+) -> Envelope:
+    return encode_claim(Claim(start, may_run_again, Names("limetask").reply_key(asker), may_begin_elsewhere))
 
 
 def has_ended(settings: Settings, start: Started) -> bool:
@@ -173,6 +176,12 @@ def has_ended(settings: Settings, start: Started) -> bool:
 def no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever may wait for more waits for longer than a test does."""
     monkeypatch.setattr(recorder_module, "_LINGER_SECONDS", 3600.0)
+
+
+@pytest.fixture
+def no_waiting_for_former_holders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that waits for its former holder's start waits for longer than a test does."""
+    monkeypatch.setattr(verdicts_module, "FORMER_HOLDER_SECONDS", 3600.0)
 
 
 @pytest.mark.usefixtures("no_hurry")
@@ -279,6 +288,87 @@ def test_a_claim_sees_all_starts_before_it(settings: Settings, broker: Broker) -
     run(scenario)
     assert broker.facts == ["wrote 1", "decided 2", "wrote 1", "acked 4"]
     assert [verdict.decision for verdict in broker.verdicts] == [Decision.RUN, Decision.RUN]
+
+
+@pytest.mark.usefixtures("no_waiting_for_former_holders")
+def test_a_claim_waits_for_the_start_of_whoever_held_the_message(settings: Settings, broker: Broker) -> None:
+    """The former holder got the message as new, and its start arrives after the claim: it alone runs the task."""
+    holder = started()
+    claimer = replace(holder, worker="b")
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(claim_of(claimer, may_begin_elsewhere=True), encode_started([holder]))
+            broker.deliver(encode_returned(Returned([(holder.task_id, 1)])))  # ends the waiting
+            await until(lambda: len(broker.verdicts) > 0)
+
+    run(scenario)
+    assert [(one.decision, one.worker) for one in broker.verdicts] == [(Decision.STARTED_ELSEWHERE, holder.worker)]
+
+
+def test_a_claim_is_granted_if_no_start_arrives(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former holder is gone; its message, and others that wait, are decided one by one."""
+    monkeypatch.setattr(verdicts_module, "FORMER_HOLDER_SECONDS", 0.05)
+    starts = [started() for _ in range(3)]
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(*[claim_of(start, may_begin_elsewhere=True) for start in starts])
+            await until(lambda: len(broker.verdicts) == len(starts))
+
+    run(scenario)
+    assert {one.task_id: one.decision for one in broker.verdicts} == {one.task_id: Decision.RUN for one in starts}
+
+
+@pytest.mark.usefixtures("no_waiting_for_former_holders")
+@pytest.mark.parametrize("told", ["before the claim", "after the claim"])
+def test_a_claim_does_not_wait_for_a_holder_that_has_let_go(settings: Settings, broker: Broker, told: str) -> None:
+    """A worker that returns messages unstarted says so, and whoever gets them next begins at once."""
+    start = started()
+    messages = [encode_returned(Returned([(start.task_id, 1)])), claim_of(start, may_begin_elsewhere=True)]
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(*(messages if told == "before the claim" else reversed(messages)))
+            await until(lambda: len(broker.verdicts) == 1)
+
+    run(scenario)
+    assert broker.verdicts[0].decision is Decision.RUN
+
+
+@pytest.mark.usefixtures("no_waiting_for_former_holders")
+def test_a_claim_does_not_wait_for_a_start_that_was_taken_back(settings: Settings, broker: Broker) -> None:
+    """The holder had started the task, and has not begun it: that is as good as letting it go."""
+    holder = started()
+    claimer = replace(holder, worker="b")
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([holder]), encode_released(release_of(holder)))
+            broker.deliver(claim_of(claimer, may_begin_elsewhere=True))
+            await until(lambda: len(broker.verdicts) == 1)
+
+    run(scenario)
+    assert broker.verdicts[0].decision is Decision.RUN
+
+
+@pytest.mark.usefixtures("no_waiting_for_former_holders")
+def test_to_give_up_a_claim_says_nothing_of_whoever_held_the_message(settings: Settings, broker: Broker) -> None:
+    """The second worker to claim waits as the first has done: the start of the former holder may yet arrive."""
+    holder = started()
+    first, second = replace(holder, worker="b"), replace(holder, worker="c")
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(claim_of(first, "b", may_begin_elsewhere=True), encode_released(release_of(first)))
+            broker.deliver(claim_of(second, "c", may_begin_elsewhere=True), encode_started([holder]))
+            broker.deliver(encode_returned(Returned([(holder.task_id, 1)])))  # ends the waiting
+            await until(lambda: len(broker.verdicts) > 0)
+
+    run(scenario)
+    assert [(one.decision, one.worker) for one in broker.verdicts] == [(Decision.STARTED_ELSEWHERE, holder.worker)]
 
 
 def test_a_claim_that_was_taken_back_is_not_decided(

@@ -21,6 +21,7 @@ from limetask.message import (
     Echo,
     HandlerGone,
     Released,
+    Returned,
     Verdict,
     WorkerLost,
     completion_key,
@@ -31,6 +32,7 @@ from limetask.records import (
     decode_echo,
     decode_handler_gone,
     decode_released,
+    decode_returned,
     decode_started,
     decode_verdict,
     decode_worker_lost,
@@ -39,6 +41,7 @@ from limetask.records import (
     encode_echo,
     encode_handler_gone,
     encode_released,
+    encode_returned,
     encode_started,
     encode_verdict,
     encode_worker_lost,
@@ -175,6 +178,11 @@ class TestBetweenWorkerAndRecorder:
         """Whose it is, and when it was sent, arrives equal."""
         echo = Echo("host.12.r", 8123.456789)
         assert decode_echo(encode_echo(echo).body) == echo
+
+    def test_returned_tasks_arrive_as_they_were_sent(self) -> None:
+        """Which attempts at which tasks a worker lets go of arrives equal."""
+        returned = Returned([(TASK_ID, 1), (TASK_ID, 3)])
+        assert decode_returned(encode_returned(returned).body) == returned
 
     def test_a_released_task_arrives_as_it_was_sent(self) -> None:
         """Which worker gives what back arrives equal."""

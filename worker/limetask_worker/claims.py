@@ -37,9 +37,12 @@ class Claims:
         self._asked: dict[_Question, asyncio.Future[Verdict]] = {}
         publishing.set_reply_queue(ReplyQueue(names.events_exchange, self._reply_key, _QUEUE_LENGTH, self._on_delivery))
 
-    async def verdict(self, start: Started, *, may_run_again: bool) -> Verdict:
-        """Return the recorder's word, however long it takes: without a recorder the task waits."""
-        envelope = encode_claim(Claim(start, may_run_again, self._reply_key))
+    async def verdict(self, start: Started, *, may_run_again: bool, may_begin_elsewhere: bool) -> Verdict:
+        """Return the recorder's word, however long it takes: without a recorder the task waits.
+
+        What the arguments mean is told by `Claim`.
+        """
+        envelope = encode_claim(Claim(start, may_run_again, self._reply_key, may_begin_elsewhere))
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         question = start.task_id, start.attempt, start.started_at
         self._asked[question] = answer

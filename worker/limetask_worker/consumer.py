@@ -25,8 +25,9 @@ from limetask_worker.limits import Limits, time_limit_exceeded
 from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
 from limetask_worker.marks import Marks
 from limetask_worker.pace import Pace
-from limetask_worker.settle import REPEATED_SECONDS, SURE_SECONDS, Settler
+from limetask_worker.settle import Settler
 from limetask_worker.solo import SoloDiedError, SoloRunner
+from limetask_worker.timings import FORMER_HOLDER_SECONDS, SURE_SECONDS
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 _WARN_RESULT_BYTES = 64 * 1024
 # Of each queue: those that are started ahead, and as many again on their way here. All are unacked.
 _PREFETCH_AHEAD = 256
+# A claim is decided in this time if there is a recorder; until then it may need a slot at any moment.
+_CLAIM_SECONDS = FORMER_HOLDER_SECONDS + 1.0
 # The window of started tasks is filled up when it has emptied to this share.
 _WINDOW_LEVEL = 0.75
 
@@ -169,14 +172,18 @@ class Consumer:
         asking = asyncio.get_running_loop().create_task(self._ask(work))
         self._claiming[asking] = work
         asking.add_done_callback(self._on_verdict)
+        asyncio.get_running_loop().call_later(_CLAIM_SECONDS, self._schedule_start)
         if self._is_stopped:
             asking.cancel()
 
     async def _ask(self, work: Work) -> Verdict:
-        if _has_header(work.delivery, "repeated"):
-            await asyncio.sleep(max(0.0, REPEATED_SECONDS - work.age))
-        may_run_again = work.declaration.acks_late and work.delivery.redelivered
-        return await self._claims.verdict(self._settler.start_record(work), may_run_again=may_run_again)
+        redelivered = work.delivery.redelivered
+        may_run_again = work.declaration.acks_late and redelivered
+        return await self._claims.verdict(
+            self._settler.start_record(work),
+            may_run_again=may_run_again,
+            may_begin_elsewhere=not may_run_again and (redelivered or _has_header(work.delivery, "repeated")),
+        )
 
     def _on_verdict(self, asked: asyncio.Task[Verdict]) -> None:
         work = self._claiming.pop(asked)
@@ -239,8 +246,12 @@ class Consumer:
             batch = [work for waiting in self._waiting.values() for work in self._take_fresh(waiting, window)]
             if batch:
                 self._settler.started(batch, self._on_started, self._doubt)
-        if self._in_window() < self._slots and not any(self._waiting.values()):
+        if self._in_window() + self._claims_soon_decided() < self._slots and not any(self._waiting.values()):
             self._intake.has_room(is_quick=self._pace.is_quick)
+
+    def _claims_soon_decided(self) -> int:
+        # Without a recorder they wait for long, and must keep no slot free.
+        return sum(work.age < _CLAIM_SECONDS for work in self._claiming.values())
 
     def _in_window(self) -> int:
         return len(self._starting) + len(self._ready) + len(self._granted) + len(self._running)
@@ -255,9 +266,12 @@ class Consumer:
         return max(waits, default=0.0)
 
     def _give_back_waiting(self) -> None:
+        unstarted = [work for waiting in self._waiting.values() for work in waiting]
         for waiting in self._waiting.values():
-            while waiting:
-                self._connection.give_back(waiting.popleft().delivery)
+            waiting.clear()
+        self._tell_returned(unstarted)
+        for work in unstarted:
+            self._connection.give_back(work.delivery)
         if self._is_stopped:
             return  # what is recorded as started runs yet
         for work in self._executor.take_back():
@@ -297,13 +311,14 @@ class Consumer:
 
     def _take_fresh(self, waiting: deque[Work], window: int) -> list[Work]:
         taken: list[Work] = []
+        gone: list[Work] = []
         room = window - self._in_window()
         while waiting and len(taken) < room:
             work = waiting.popleft()
             known = self._in_hand.get(work.key)
             if not self._connection.holds(work.delivery):
-                continue  # it is delivered again
-            if known is not None:
+                gone.append(work)
+            elif known is not None:
                 self._adopt(known, work)
             elif work.age > SURE_SECONDS:
                 # This process stood still, and the broker may have given its messages to others.
@@ -312,7 +327,12 @@ class Consumer:
                 self._take_in_hand(work)
                 self._starting[work.key] = work
                 taken.append(work)
+        self._tell_returned(gone)  # these are delivered again
         return taken
+
+    def _tell_returned(self, unstarted: Sequence[Work]) -> None:
+        # Not of a task that is in hand by another copy of its message: that one may be about to start.
+        self._settler.returned([work for work in unstarted if work.key not in self._in_hand])
 
     def _doubt(self, work: Work) -> None:
         """Ask the recorder whether a task may run: its connection, or the process that ran it, was lost."""

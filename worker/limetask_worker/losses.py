@@ -12,6 +12,7 @@ from limetask.message import END_LOST, WORKER_LOST, Alive, Begun, Completion, Ec
 from limetask.records import encode_completion
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
+from limetask_worker.handed_back import HandedBack
 from limetask_worker.limits import time_limit_error
 from limetask_worker.patient_store import PatientStore
 from limetask_worker.vital_signs import VitalSigns
@@ -28,12 +29,19 @@ class Losses:
     """Fails what is lost, and has everything else run elsewhere."""
 
     def __init__(
-        self, store: PatientStore, publishing: Connection, names: Names, worker_timeout: float, recorder: str
+        self,
+        store: PatientStore,
+        publishing: Connection,
+        names: Names,
+        handed_back: HandedBack,
+        worker_timeout: float,
+        recorder: str,
     ) -> None:
         """A worker counts as dead after `worker_timeout` seconds without a sign of life. `recorder` is our name."""
         self._store = store
         self._publishing = publishing
         self._names = names
+        self._handed_back = handed_back
         self._worker_timeout = worker_timeout
         self._recorder = recorder
         self._vital_signs = VitalSigns(worker_timeout)
@@ -99,7 +107,8 @@ class Losses:
         running = await self._store.running_under(lost.worker)
         begun = _begun_of(lost, running)
         unbegun = [one for one in running if _key_of(one) not in begun]
-        await self._store.release([Released(one.task_id, one.attempt, one.worker, one.started_at) for one in unbegun])
+        releasing = [Released(one.task_id, one.attempt, one.worker, one.started_at) for one in unbegun]
+        self._handed_back.note(await self._store.release(releasing))
         for started in running:
             error = _error_of(started, begun.get(_key_of(started)), lost)
             if error is not None:

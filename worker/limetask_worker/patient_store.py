@@ -48,9 +48,11 @@ class PatientStore:
     async def claim_all(self, claims: Sequence[Claim], max_begun: int, *, take_over: bool) -> list[Verdict]:
         return await self._write(lambda writer: writer.claim_all(claims, max_begun, take_over=take_over))
 
-    async def release(self, starts: Sequence[Released]) -> None:
-        if starts:
-            await self._write(lambda writer: writer.release(starts))
+    async def unheard_of(self, starts: Sequence[Started]) -> set[tuple[str, int]]:
+        return await self._write(lambda writer: writer.unheard_of(starts)) if starts else set()
+
+    async def release(self, starts: Sequence[Released]) -> set[tuple[str, int]]:
+        return await self._write(lambda writer: writer.release(starts)) if starts else set()
 
     async def running_under(self, worker: str) -> list[Started]:
         return await self._write(lambda writer: writer.running_under(worker))

@@ -20,7 +20,7 @@ from typing import TypeVar
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.codec import encode_dead_letter
 from limetask.errors import BrokerError, MessageRefusedError
-from limetask.message import Completion, Echo, Envelope, Started, WorkerLost
+from limetask.message import Completion, Echo, Envelope, Returned, Started, WorkerLost
 from limetask.records import (
     decode_alive,
     decode_claim,
@@ -29,6 +29,7 @@ from limetask.records import (
     decode_handler_gone,
     decode_handlers,
     decode_released,
+    decode_returned,
     decode_started,
     decode_worker_lost,
     encode_echo,
@@ -36,6 +37,7 @@ from limetask.records import (
 from limetask.settings import Settings, current_settings
 from limetask.topology import Names, completion_bindings
 from limetask_worker.control import ChildOptions, Control
+from limetask_worker.handed_back import HandedBack
 from limetask_worker.handler_queues import HandlerQueues
 from limetask_worker.losses import Losses
 from limetask_worker.patient_store import PatientStore
@@ -85,8 +87,11 @@ class Recorder:
         self._batch_begun = 0.0
         self._rate = Rate()
         self._store = PatientStore(settings.resolved_store_url)
-        self._losses = Losses(self._store, publishing, self._names, settings.worker_timeout, name)
-        self._verdicts = Verdicts(self._store, publishing, self._names, self._losses, settings.max_deliveries)
+        handed_back = HandedBack()
+        self._losses = Losses(self._store, publishing, self._names, handed_back, settings.worker_timeout, name)
+        self._verdicts = Verdicts(
+            self._store, publishing, self._names, self._losses, handed_back, settings.max_deliveries
+        )
         self._handlers = HandlerQueues(self._store, publishing, self._names)
 
     async def open(self) -> None:
@@ -185,6 +190,8 @@ class Recorder:
                     await self._together(group, _one(decode_claim), self._verdicts.decide)
                 case "released":
                     await self._together(group, _one(decode_released), self._verdicts.release)
+                case "returned":
+                    await self._each(group, decode_returned, self._note_return)
                 case "alive":
                     await self._each(group, decode_alive, self._losses.note_life)
                 case "echo":
@@ -240,6 +247,9 @@ class Recorder:
     async def _write(self, records: Sequence[Record]) -> None:
         await self._store.merge(records)
         await self._losses.note_starts(records)
+
+    async def _note_return(self, returned: Returned) -> None:
+        self._verdicts.hand_back(returned.tasks)
 
     async def _note_death(self, lost: WorkerLost) -> None:
         await self._losses.note_death(lost)

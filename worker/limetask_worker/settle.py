@@ -12,20 +12,16 @@ from limetask import ids
 from limetask.amqp import Connection, Delivery
 from limetask.codec import encode_dead_letter, encode_task
 from limetask.delays import Delays
-from limetask.message import Completion, Envelope, Released, Started, TaskIdentity
-from limetask.records import encode_completion, encode_released, encode_started
+from limetask.message import Completion, Envelope, Released, Returned, Started, TaskIdentity
+from limetask.records import encode_completion, encode_released, encode_returned, encode_started
 from limetask.signing import Signer
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
 from limetask_worker.logs import WORK_FIELD
+from limetask_worker.timings import SURE_SECONDS
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
-
-# A task that was sent twice is claimed after REPEATED_SECONDS, so whoever has the first copy must have recorded its
-# start by then, or ask as well.
-SURE_SECONDS = 2.0
-REPEATED_SECONDS = 3.0
 
 # Early acks go out together: after this time, or when there are so many.
 _ACK_SECONDS = 0.02
@@ -167,6 +163,15 @@ class Settler:
         envelope = encode_released(Released(start.task_id, start.attempt, self._worker, start.started_at))
         return self._start(self._publishing.publish_until_confirmed("", self._names.results_queue, envelope))
 
+    def returned(self, works: Sequence[Work]) -> None:
+        """Tell the recorder that these tasks, whose messages go back to their queue, have not been started here.
+
+        Whoever gets them next need not wait then. It is no loss if that is not told.
+        """
+        if works:
+            envelope = encode_returned(Returned([work.key for work in works]))
+            self._publishing.publish("", self._names.results_queue, envelope).add_done_callback(_note_untold)
+
     async def settled(self) -> None:
         """Return when everything is confirmed and acked."""
         while self._unsettled:
@@ -297,3 +302,8 @@ class Settler:
 def _times_put_off(delivery: Delivery) -> int:
     times = (delivery.envelope.headers or {}).get("put_off")
     return times if type(times) is int and times > 0 else 0
+
+
+def _note_untold(told: asyncio.Future[None]) -> None:
+    if not told.cancelled() and told.exception() is not None:
+        logger.debug("the recorder was not told what went back: %s", told.exception())

@@ -81,6 +81,17 @@ class StoreWriter:
         with _write_errors(self._url), self._engine.begin() as connection:
             self._bring_forward.write(connection, rows)
 
+    def unheard_of(self, starts: Iterable[Started]) -> set[tuple[str, int]]:
+        """Return the ids and attempts of those of these tasks of whose attempt, or a later one, nothing is recorded."""
+        attempts = {start.task_id: start.attempt for start in starts}
+        with store_errors(self._url), self._engine.begin() as connection:
+            known = _stored(connection, attempts)
+        return {
+            (task_id, attempt)
+            for task_id, attempt in attempts.items()
+            if task_id not in known or known[task_id]["attempt"] < attempt
+        }
+
     def claim(self, claim: Claim, max_begun: int, *, take_over: bool) -> Verdict:
         """Decide one claim, as `claim_all` does."""
         return self.claim_all([claim], max_begun, take_over=take_over)[0]
@@ -106,10 +117,11 @@ class StoreWriter:
                 self._overwrite.write(connection, [given[task_id] for task_id in sorted(given)])
         return verdicts
 
-    def release(self, starts: Iterable[Released]) -> None:
+    def release(self, starts: Iterable[Released]) -> set[tuple[str, int]]:
         """Take back recorded starts whose bodies have not begun, each once, however often that is told.
 
-        A task that nobody else has started is pending again. In one transaction.
+        A task that nobody else has started is pending again. In one transaction. Returns the ids and attempts of the
+        tasks of which a start was recorded, and is not any more.
         """
         released = list(starts)
         with store_errors(self._url), self._engine.begin() as connection:
@@ -121,6 +133,11 @@ class StoreWriter:
                 connection.execute(_FORGET_STARTS, forgotten)
             if kept:
                 connection.execute(_SET_STARTS, kept)
+        return {
+            (task_id, known[task_id]["attempt"])
+            for task_id, starts in left.items()
+            if starts != starts_in(known[task_id])
+        }
 
     def running_under(self, worker: str) -> list[Started]:
         """Return the tasks that `worker` has started and not ended, as far as is recorded."""

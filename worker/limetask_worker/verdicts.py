@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from limetask.amqp import Connection
 from limetask.errors import StoreError
 from limetask.message import Claim, Decision, Released, Verdict
 from limetask.records import encode_verdict
 from limetask.topology import Names
+from limetask_worker.handed_back import HandedBack, TaskKey
 from limetask_worker.losses import Losses
 from limetask_worker.patient_store import PatientStore
 from limetask_worker.starts import start_of
+from limetask_worker.timings import FORMER_HOLDER_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -27,31 +29,44 @@ class Verdicts:
     """Decides claims, one after the other. To decide one twice changes nothing, so whoever hears nothing asks again."""
 
     def __init__(
-        self, store: PatientStore, publishing: Connection, names: Names, losses: Losses, max_deliveries: int
+        self,
+        store: PatientStore,
+        publishing: Connection,
+        names: Names,
+        losses: Losses,
+        handed_back: HandedBack,
+        max_deliveries: int,
     ) -> None:
         self._store = store
         self._publishing = publishing
         self._names = names
         self._losses = losses
+        self._handed_back = handed_back
         self._max_deliveries = max_deliveries
-        self._deferred: dict[_Key, tuple[Claim, str]] = {}
+        self._deferred: dict[_Key, tuple[Claim, str | None]] = {}
         self._deciding: set[asyncio.Task[None]] = set()
 
     async def decide(self, claims: Sequence[Claim]) -> None:
         """Decide which of these claims' workers may run their tasks, and tell each.
 
-        What another worker has started waits for a moment: the news may be on its way that this one is dead. Raises
+        Two kinds wait for a moment: what another worker has started, since the news may be on its way that this one is
+        dead; and what another worker may begin without asking, since the record of its start may be on its way. Raises
         RecordRejectedError if the store refuses one of them; those that were decided may be decided again.
         """
         for claim in claims:
             self._deferred.pop(_key_of(claim), None)
-        verdicts = await self._store.claim_all(claims, self._max_deliveries, take_over=False)
-        await self._losses.note_starts([claim.start for claim in claims])
-        for claim, verdict in zip(claims, verdicts, strict=True):
-            if verdict.decision is Decision.STARTED_ELSEWHERE:
-                await self._decide_alone(claim)
-            else:
-                self._answer(claim, verdict)
+        unheard_of = await self._unheard_of(claims)
+        for claim in unheard_of.values():
+            self._defer(claim, None, FORMER_HOLDER_SECONDS)
+        await self._decide_now([claim for claim in claims if _key_of(claim) not in unheard_of])
+
+    def hand_back(self, tasks: Iterable[TaskKey]) -> None:
+        """Hear which tasks a worker has let go of: nobody is about to begin these without asking."""
+        let_go = frozenset(tasks)
+        self._handed_back.note(let_go)
+        for key, (claim, owner) in list(self._deferred.items()):
+            if owner is None and key[:2] in let_go:
+                self._decide_deferred(claim)
 
     async def release(self, starts: Sequence[Released]) -> None:
         """Take starts back whose bodies have not begun, and claims that are not decided yet."""
@@ -61,7 +76,27 @@ class Verdicts:
                 del self._deferred[key]
         if self._deciding:
             await asyncio.wait(self._deciding)  # one of these may be granted just now
-        await self._store.release(starts)
+        self.hand_back(await self._store.release(starts))
+
+    async def _unheard_of(self, claims: Iterable[Claim]) -> dict[_Key, Claim]:
+        """Return the claims to tasks that another worker may begin without asking, if it has not done so."""
+        doubtful = {_key_of(claim): claim for claim in claims if self._is_doubtful(claim)}
+        unheard_of = await self._store.unheard_of([claim.start for claim in doubtful.values()])
+        return {key: claim for key, claim in doubtful.items() if key[:2] in unheard_of}
+
+    def _is_doubtful(self, claim: Claim) -> bool:
+        return claim.may_begin_elsewhere and (claim.start.task_id, claim.start.attempt) not in self._handed_back
+
+    async def _decide_now(self, claims: Sequence[Claim]) -> None:
+        if not claims:
+            return
+        verdicts = await self._store.claim_all(claims, self._max_deliveries, take_over=False)
+        await self._losses.note_starts([claim.start for claim in claims])
+        for claim, verdict in zip(claims, verdicts, strict=True):
+            if verdict.decision is Decision.STARTED_ELSEWHERE:
+                await self._decide_alone(claim)
+            else:
+                self._answer(claim, verdict)
 
     async def _decide_alone(self, claim: Claim) -> None:
         # Asked anew: a claim before this one may have taken the task over just now.
@@ -72,8 +107,7 @@ class Verdicts:
         elif owner is None or owner == claim.start.worker or self._losses.is_dead(owner):
             self._answer(claim, await self._claim(claim, take_over=True))
         else:
-            self._deferred[_key_of(claim)] = claim, owner
-            asyncio.get_running_loop().call_later(_NEWS_SECONDS, self._decide_deferred, claim)
+            self._defer(claim, owner, _NEWS_SECONDS)
 
     def decide_those_against(self, worker: str) -> None:
         """Decide at once what waited for news of this worker."""
@@ -81,8 +115,13 @@ class Verdicts:
             if owner == worker:
                 self._decide_deferred(claim)
 
+    def _defer(self, claim: Claim, owner: str | None, seconds: float) -> None:
+        """Decide a claim later; `owner` is who has started the task, None if nobody is known to have."""
+        self._deferred[_key_of(claim)] = claim, owner
+        asyncio.get_running_loop().call_later(seconds, self._decide_deferred, claim)
+
     def _decide_deferred(self, claim: Claim) -> None:
-        waiting, owner = self._deferred.get(_key_of(claim), (None, ""))
+        waiting, owner = self._deferred.get(_key_of(claim), (None, None))
         if waiting is claim:
             del self._deferred[_key_of(claim)]
             deciding = asyncio.get_running_loop().create_task(self._decide_at_last(claim, owner))
@@ -97,8 +136,8 @@ class Verdicts:
         elif error is not None:
             raise error
 
-    async def _decide_at_last(self, claim: Claim, owner: str) -> None:
-        take_over = claim.may_run_again or self._losses.is_gone(owner)
+    async def _decide_at_last(self, claim: Claim, owner: str | None) -> None:
+        take_over = claim.may_run_again or (owner is not None and self._losses.is_gone(owner))
         self._answer(claim, await self._claim(claim, take_over=take_over))
 
     async def _claim(self, claim: Claim, *, take_over: bool) -> Verdict:
