@@ -2,7 +2,8 @@
 
 After the fault is over and the system has come to rest, each task has ended or is visibly waiting; its end is told by
 an event that agrees with its status; an early body has started once at most, a late one at least once; nothing stays
-STARTED, and no send has outlived its deadline.
+STARTED, and no send has outlived its deadline. Of a task whose body has ended well no failure is told, not even for a
+moment.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pika.exceptions import AMQPError
 
 from limetask import NotFoundError, Settings, Status, StoreError, TaskStatus, get_status
-from limetask.message import WORKER_LOST
+from limetask.message import END_LOST, WORKER_LOST
 from limetask.topology import QOS_CATEGORIES, Names
 from tests.broker import channel_to, declare_namespace, queue_length
 from tests.faults.form import in_form
@@ -47,6 +49,17 @@ class Event:
     @property
     def error_type(self) -> str:
         return str((self.fields["error"] or {}).get("type", ""))
+
+    @property
+    def is_presumed(self) -> bool:
+        """Whether somebody else told of the end, without knowing how the body has ended."""
+        return self.error_type in (WORKER_LOST, END_LOST)
+
+    @property
+    def tells_a_death(self) -> bool:
+        """Whether the process is said to have died, which the test has seen to, or died of."""
+        message = str((self.fields["error"] or {}).get("message", ""))
+        return self.error_type == WORKER_LOST and message.startswith("the worker process")
 
     @property
     def finished_at(self) -> float:
@@ -118,7 +131,11 @@ class EventLog:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a fault did to the tasks. Each list names those to which it should not have happened."""
+    """What a fault did to the tasks. Each list names those to which it should not have happened.
+
+    `corrected` is how many were told as lost before their real end was, and `untold` how many had ended well in a
+    process that died before it could tell.
+    """
 
     tasks: int
     lost: Sequence[Sent]
@@ -127,6 +144,9 @@ class Verdict:
     duplicated_late: int
     not_run: Sequence[Sent]
     contradictory: Sequence[str]
+    false_failures: Sequence[Sent]
+    corrected: int
+    untold: int
     waiting: Sequence[Sent]
     failures: Counter[str]
     failed_unbegun: Sequence[Sent]
@@ -140,6 +160,7 @@ class Verdict:
             "early bodies started twice": self.duplicated,
             "SUCCESS without a body's start": self.not_run,
             "events that contradict the status": self.contradictory,
+            "failures told of bodies that ended well": self.false_failures,
         }
         said = [f"{len(found)} {what}: {found[:_SHOWN]}" for what, found in broken.items() if found]
         assert not said, f"of {self.tasks} tasks " + "; ".join(said)
@@ -163,9 +184,13 @@ class Ledger:
         """How often each number's body has started."""
         return Counter(number for number, _ in self.traces())
 
-    def traces(self) -> list[tuple[int, int]]:
-        """Number and process id of every start."""
-        path = self.book.trace
+    def ended_well(self) -> set[int]:
+        """The numbers of the bodies that came to their end at least once."""
+        return {number for number, _ in self.traces(".ends")}
+
+    def traces(self, kind: str = "") -> list[tuple[int, int]]:
+        """Number and process id of every start, or of every end."""
+        path = Path(f"{self.book.trace}{kind}")
         lines = path.read_text().splitlines() if path.exists() else []
         return [(int(number), int(pid)) for number, pid in map(str.split, lines)]
 
@@ -177,17 +202,20 @@ class Ledger:
         eventually(lambda: self.book.send(task_name, 0.0), timeout, "a send that returns")
         eventually(lambda: self.events.first_end_after(moment), timeout, "a new completion")
 
-    def check(self, fault: str, fault_ended: float, recovered: float | None = None) -> Verdict:
+    def check(
+        self, fault: str, fault_ended: float, recovered: float | None = None, *, were_silent: bool = False
+    ) -> Verdict:
         """Wait for rest, stop the workers, judge, write the report, and fail if a guarantee was broken.
 
         `recovered` is when the system was at work again, by default when the first task ended after the fault.
+        `were_silent` is whether a host gave no sign of life for so long that its tasks may be told as lost.
         """
         self._come_to_rest()
         for worker in self._started_workers:
             if worker.process.poll() is None:
                 assert worker.stop() == 0, worker.log
         first = recovered if recovered is not None else self.events.first_end_after(fault_ended)
-        verdict = self._judge(None if first is None else max(0.0, first - fault_ended))
+        verdict = self._judge(None if first is None else max(0.0, first - fault_ended), were_silent=were_silent)
         report(
             fault,
             tasks=verdict.tasks,
@@ -196,6 +224,8 @@ class Ledger:
             stuck=len(verdict.stuck),
             duplicated=len(verdict.duplicated),
             duplicated_late=verdict.duplicated_late,
+            corrected=verdict.corrected,
+            untold=verdict.untold,
             failures=dict(verdict.failures),
             recovery_seconds=None if verdict.recovery_seconds is None else round(verdict.recovery_seconds, 2),
         )
@@ -233,8 +263,8 @@ class Ledger:
         queues = [*map(names.task_queue, QOS_CATEGORIES), names.results_queue]
         eventually(lambda: not any(queue_length(url, queue) for queue in queues), timeout, "empty queues")
 
-    def _judge(self, recovery_seconds: float | None) -> Verdict:
-        starts = self.starts()
+    def _judge(self, recovery_seconds: float | None, *, were_silent: bool) -> Verdict:
+        starts, ended_well = self.starts(), self.ended_well()
         statuses = {sent: self.status_of(sent) for sent in self.book.confirmed}
         unfinished = [sent for sent, status in statuses.items() if status is None or not status.is_completed()]
         visible = self.visible_ids() if unfinished else frozenset()
@@ -248,6 +278,13 @@ class Ledger:
             duplicated_late=sum(count - 1 for number, count in starts.items() if self._is_late(number)),
             not_run=[sent for sent, status in statuses.items() if _succeeded(status) and not starts[sent.number]],
             contradictory=[sent.task_id for sent, status in statuses.items() if self._contradict(sent, status)],
+            false_failures=[
+                sent
+                for sent in statuses
+                if sent.number in ended_well and self._is_told_falsely(sent, were_silent=were_silent)
+            ],
+            corrected=sum(self._is_corrected(sent) for sent in statuses),
+            untold=sum(sent.number in ended_well for sent in failed),
             waiting=[sent for sent in unfinished if sent.task_id in visible],
             failures=Counter(_error_type(statuses[sent]) for sent in failed),
             failed_unbegun=[sent for sent in failed if not starts[sent.number]],
@@ -274,8 +311,23 @@ class Ledger:
         if not events and self.events.was_deaf:
             return False
         # A presumed loss gives way to the real end.
-        ends = {event.status for event in events if event.error_type != WORKER_LOST} or {e.status for e in events}
+        ends = {event.status for event in events if not event.is_presumed} or {event.status for event in events}
         return ends != {status.status.value} or not all(event.fields["id"] for event in events)
+
+    def _is_told_falsely(self, sent: Sent, *, were_silent: bool) -> bool:
+        """Return True if a failure was told of a task whose body has ended well, other than its process's death."""
+        events = self.events.by_task.get(sent.task_id, [])
+        is_told = any(event.status == "SUCCESS" for event in events)
+        return any(
+            event.status == "FAILURE"
+            and not (event.tells_a_death and not is_told)
+            and not (event.is_presumed and were_silent)
+            for event in events
+        )
+
+    def _is_corrected(self, sent: Sent) -> bool:
+        events = self.events.by_task.get(sent.task_id, [])
+        return any(event.is_presumed for event in events) and not all(event.is_presumed for event in events)
 
     def visible_ids(self) -> frozenset[str]:
         """The ids of all tasks that wait in a queue or lie with the dead letters."""

@@ -14,6 +14,8 @@ from tests.waiting import eventually
 
 EARLY = "faulty.tasks.early"
 LATE = "faulty.tasks.late"
+MIXED = (EARLY, LATE, "faulty.tasks.limited", LATE, "faulty.tasks.coroutine", LATE, EARLY, LATE)
+"""All kinds, half of them late."""
 
 _LATE_TASKS = frozenset(f"faulty.tasks.{name}" for name in ("late", "held_late", "poison"))
 _APPLICATIONS = ("acme", "umbrella")
@@ -78,9 +80,7 @@ class Load:
     It is a context that ends when all are sent.
     """
 
-    def __init__(
-        self, book: Book, count: int, rate: float, tasks: Sequence[str] = (EARLY, LATE), seconds: float = 0.0
-    ) -> None:
+    def __init__(self, book: Book, count: int, rate: float, tasks: Sequence[str] = MIXED, seconds: float = 0.0) -> None:
         self._book = book
         self._tasks = tasks
         self._seconds = seconds

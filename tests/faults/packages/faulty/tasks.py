@@ -1,8 +1,10 @@
-"""Tasks whose every start leaves a trace that survives whatever happens to the process."""
+"""Tasks whose every start and end leaves a trace that survives whatever happens to the process."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import multiprocessing
 import os
 import signal
 import time
@@ -15,17 +17,39 @@ from limetask import Application, task
 @task
 def early(app: Application, trace: str, number: int, seconds: float) -> int:
     """Leave a trace, then take some time."""
-    _begin(trace, number)
-    time.sleep(seconds)
-    return number
+    return _take_time(trace, number, seconds)
 
 
 @task(acks_late=True)
 def late(app: Application, trace: str, number: int, seconds: float) -> int:
     """The same with late ack."""
+    return _take_time(trace, number, seconds)
+
+
+@task(time_limit=30.0)
+def limited(app: Application, trace: str, number: int, seconds: float) -> int:
+    """The same with a time limit."""
+    return _take_time(trace, number, seconds)
+
+
+@task
+async def coroutine(app: Application, trace: str, number: int, seconds: float) -> int:
+    """The same as a coroutine."""
     _begin(trace, number)
-    time.sleep(seconds)
-    return number
+    await asyncio.sleep(seconds)
+    return _end(trace, number)
+
+
+@task
+def forking(app: Application, trace: str, number: int, seconds: float) -> int:
+    """Have a forked process take the time, which then ends like any program."""
+    _begin(trace, number)
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[seconds])
+    child.start()
+    child.join()
+    if child.exitcode != 0:
+        raise RuntimeError(f"the forked process ended with {child.exitcode}")
+    return _end(trace, number)
 
 
 @task
@@ -59,7 +83,13 @@ def _hold(trace: str, number: int, release: str) -> int:
     deadline = time.monotonic() + 60
     while not Path(release).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    return number
+    return _end(trace, number)
+
+
+def _take_time(trace: str, number: int, seconds: float) -> int:
+    _begin(trace, number)
+    time.sleep(seconds)
+    return _end(trace, number)
 
 
 # Calls that do not let another thread run meanwhile: it could kill the process, and the body that has begun would
@@ -68,7 +98,17 @@ _libc = ctypes.PyDLL(None)
 
 
 def _begin(trace: str, number: int) -> None:
-    """Append one line in one write, so that no two starts can mix and none is lost with the process."""
+    _append(trace, number)
+
+
+def _end(trace: str, number: int) -> int:
+    """Leave a trace of the end: what is told of it from now on must not be a failure."""
+    _append(f"{trace}.ends", number)
+    return number
+
+
+def _append(trace: str, number: int) -> None:
+    """Append one line in one write, so that no two can mix and none is lost with the process."""
     line = f"{number} {os.getpid()}\n".encode()
     if _libc.write(_opened(trace), line, len(line)) != len(line):
         raise OSError(f"cannot write to {trace}")
