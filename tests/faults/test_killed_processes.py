@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
 
 from limetask import Settings
+from limetask_worker.outbox import Outbox, UnreportedEnd
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
 from tests.faults.ledger import Ledger, now
 from tests.faults.load import EARLY, LATE, Load
+from tests.faults.nodes import Node
 from tests.waiting import eventually
 from tests.worker import Worker
 
@@ -79,6 +83,39 @@ def test_a_late_task_whose_process_is_killed_is_run_again_and_succeeds(
     verdict = ledger.check("SIGKILL of a task process in a late body", fault_ended)
     assert not verdict.failures
     assert verdict.duplicated_late >= 1
+
+
+def test_ends_that_wait_for_the_broker_outlive_their_process(
+    own_broker: Node, own_broker_settings: Settings, open_ledger: OpenLedger, employ: StartWorker
+) -> None:
+    """Bodies end while the broker is away, and then their process is killed: its supervisor reports the ends."""
+    ledger = open_ledger(own_broker_settings)
+    worker = employ(ledger, "--processes", "1", "--slots", "8")
+    release = ledger.book.trace.with_name("release")
+    for name in ("held", "held_late") * 3:
+        assert ledger.book.send(f"faulty.tasks.{name}", str(release))
+    ledger.wait_for_starts(6)
+    [victim] = worker.child_pids()
+    own_broker.kill()
+    release.touch()
+    eventually(lambda: len(unreported_ends_of(worker)) == 6, what="ends that wait in the outbox")
+    os.kill(victim, signal.SIGKILL)
+    own_broker.up()
+    fault_ended = now()
+    verdict = ledger.check("SIGKILL of a task process whose ends wait for the broker", fault_ended)
+    assert not verdict.failures
+    assert verdict.duplicated_late == 0
+
+
+def unreported_ends_of(worker: Worker) -> list[UnreportedEnd]:
+    """What the outboxes that a supervisor shares with its processes hold."""
+    ends = []
+    for descriptor in Path(f"/proc/{worker.process.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if "limetask-outbox" in str(descriptor.readlink()):
+                with descriptor.open("rb") as memory, contextlib.closing(Outbox(memory.fileno())) as outbox:
+                    ends += outbox.read()
+    return ends
 
 
 def test_no_process_goes_on_without_its_supervisor(

@@ -23,7 +23,7 @@ from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
 from limetask_worker.limits import Limits
 from limetask_worker.loading import load, load_factory
-from limetask_worker.process import marks_of_this_process, needless, run_child, unless_stopped
+from limetask_worker.process import marks_of_this_process, needless, outbox_of_this_process, run_child, unless_stopped
 from limetask_worker.settle import Settler
 from limetask_worker.signs_of_life import give_signs_of_life
 from limetask_worker.solo import SoloRunner
@@ -50,7 +50,7 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
     names, signer = Names(settings.namespace), Signer.of(settings)
-    settler = Settler(consuming, publishing, names, signer, options.worker)
+    settler = Settler(consuming, publishing, names, signer, options.worker, outbox_of_this_process())
     consumer = Consumer(
         connection=consuming,
         names=names,
@@ -75,7 +75,7 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
         control.send_ready({"tasks": sorted(tasks)})
         await control.flush()
         await _take_tasks(consumer, limits, stop)
-    all_ended = await _finish(consumer, settler, options.grace)
+    all_ended = await _finish(consumer, settler, options.grace, stop)
     giving_signs.cancel()
     await consuming.close()
     await publishing.close()
@@ -129,7 +129,7 @@ async def _ended_after_stop(consumer: Consumer) -> None:
     await consumer.ended()
 
 
-async def _finish(consumer: Consumer, settler: Settler, grace: float) -> bool:
+async def _finish(consumer: Consumer, settler: Settler, grace: float, stop: asyncio.Event) -> bool:
     """Take no more tasks, let running ones end, and settle all. The order matters: acks need their connection."""
     try:
         await consumer.stop()
@@ -139,13 +139,20 @@ async def _finish(consumer: Consumer, settler: Settler, grace: float) -> bool:
         logger.error("%d tasks had not ended after %g s of grace", consumer.unfinished, grace)
     except BrokerError as exc:
         logger.warning("stopping without the broker: %s", exc)
+    return await _all_settled(settler, stop) and consumer.unfinished == 0
+
+
+async def _all_settled(settler: Settler, stop: asyncio.Event) -> bool:
+    """Wait until all is confirmed, not for long if the worker is to stop. Nobody waits for one that makes room."""
+    if await unless_stopped(settler.settled(), stop):
+        return True
     try:
         async with asyncio.timeout(_SETTLE_SECONDS):
             await settler.settled()
     except TimeoutError:
         logger.error("the broker did not confirm everything in %g s", _SETTLE_SECONDS)
         return False
-    return consumer.unfinished == 0
+    return True
 
 
 if __name__ == "__main__":

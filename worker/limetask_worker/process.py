@@ -17,6 +17,7 @@ from limetask_worker.control import ChildOptions, Control
 from limetask_worker.loading import LoadingError
 from limetask_worker.logs import configure_logging
 from limetask_worker.marks import Marks
+from limetask_worker.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,15 @@ def marks_of_this_process() -> Marks:
     descriptor = int(sys.argv[2])
     try:
         return Marks(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def outbox_of_this_process() -> Outbox:
+    """Return the outbox that we share with the supervisor, who named its memory in the third argument."""
+    descriptor = int(sys.argv[3])
+    try:
+        return Outbox(descriptor)
     finally:
         os.close(descriptor)
 

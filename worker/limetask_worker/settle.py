@@ -18,6 +18,7 @@ from limetask.signing import Signer
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
 from limetask_worker.logs import WORK_FIELD
+from limetask_worker.outbox import Outbox, UnreportedEnd
 from limetask_worker.timings import SURE_SECONDS
 from limetask_worker.work import Outcome, Work
 
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 # Early acks go out together: after this time, or when there are so many.
 _ACK_SECONDS = 0.02
 _ACKS_AT_A_TIME = 32
+# An end that was not confirmed in this time is kept where the supervisor finds it, should this process die.
+_KEEP_AFTER_SECONDS = 0.5
 # A task whose start another worker has recorded is looked at again after 1 s, 2 s, 4 s and so on.
 _LONGEST_PUT_OFF_SECONDS = 64
 
@@ -41,8 +44,12 @@ class Settler:
     """
 
     def __init__(
-        self, consuming: Connection, publishing: Connection, names: Names, signer: Signer, worker: str
+        self, consuming: Connection, publishing: Connection, names: Names, signer: Signer, worker: str, outbox: Outbox
     ) -> None:
+        self._outbox = outbox
+        self._unreported: dict[tuple[str, int], tuple[str, Envelope]] = {}
+        self._unreported_for_long: set[tuple[str, int]] = set()
+        self._keeping: asyncio.TimerHandle | None = None
         self._delays = Delays(publishing, names)
         self._consuming = consuming
         self._publishing = publishing
@@ -110,6 +117,8 @@ class Settler:
         """Publish a task's end, and call back when it is confirmed; a late delivery is acked then."""
 
         def confirmed() -> None:
+            self._unreported.pop(work.key, None)
+            self._outbox.forget(*work.key)
             if work.declaration.acks_late:
                 self._ack(work)
             on_confirmed(work)
@@ -118,14 +127,26 @@ class Settler:
         if not work.declaration.acks_late and not work.is_settled:
             self._note_unacked_end()
         completion = self._completion(work, outcome)
+        envelope = encode_completion(completion, outcome.result)
+        self._unreported[work.key] = completion.routing_key, envelope
+        if self._keeping is None:
+            self._keep_unreported()
         reply_to = work.message.identity.reply_to
         self._publish(
             self._names.completions_exchange,
             completion.routing_key,
-            encode_completion(completion, outcome.result),
+            envelope,
             confirmed,
             copy_to=reply_to if reply_to and self._names.is_reply_key(reply_to) else None,
         )
+
+    def _keep_unreported(self) -> None:
+        """Keep what was unreported the last time and still is; look again as long as anything is."""
+        for key in self._unreported_for_long & self._unreported.keys():
+            self._outbox.keep(UnreportedEnd(*key, *self._unreported[key]))
+        self._unreported_for_long = set(self._unreported)
+        loop = asyncio.get_running_loop()
+        self._keeping = loop.call_later(_KEEP_AFTER_SECONDS, self._keep_unreported) if self._unreported else None
 
     def refused(self, delivery: Delivery, identity: TaskIdentity | None, reason: str, error_type: str) -> None:
         """Set a message aside that must not run: dead letter, FAILURE if its task is known, then ack."""

@@ -13,7 +13,7 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,7 @@ from limetask.settings import Settings
 from limetask.topology import Names
 from limetask_worker.control import ChildOptions, Control, Failed, Needless, Ready
 from limetask_worker.marks import Held, Marks, open_memory
+from limetask_worker.outbox import Outbox, UnreportedEnd, open_outbox
 from limetask_worker.process import CUT_OFF, STOPPED_TOO_SOON, reason_of_death, start_process
 from limetask_worker.signs_of_life import give_signs_of_life
 
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 # A child gets this much longer than its grace time to publish and ack what ended.
 _SETTLE_SECONDS = 15.0
 _TELL_SECONDS = 10.0
+# What a process published last is on its way to the broker when it dies: ends that are told there first are no losses.
+_LAST_WORDS_SECONDS = 0.3
 _TELL_IN_A_HURRY_SECONDS = 2.0
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
@@ -196,7 +199,7 @@ class Supervisor:
             self._announce_if_complete()
         reason = child.kill_reason or reason_of_death(exit_code)
         if child.role is Role.TASKS and child.is_ready and (exit_code or child.held()):
-            self._tell(WorkerLost(child.options.worker, reason, datetime.now(UTC), _begun(child)))
+            self._tell(WorkerLost(child.options.worker, reason, datetime.now(UTC), _begun(child)), child.unreported())
         child.close()
         if exit_code == 0:
             return False
@@ -210,13 +213,18 @@ class Supervisor:
             self._failure = reason
         self._stopping.set()
 
-    def _tell(self, lost: WorkerLost) -> None:
-        """Tell the recorder that a task process has ended, however long the broker takes to come up."""
-        telling = asyncio.ensure_future(self._publish_lost(lost))
+    def _tell(self, lost: WorkerLost, ends: Sequence[UnreportedEnd]) -> None:
+        """Report a task process's last ends and its own one, however long the broker takes to come up."""
+        telling = asyncio.ensure_future(self._publish_lost(lost, ends))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
-    async def _publish_lost(self, lost: WorkerLost) -> None:
+    async def _publish_lost(self, lost: WorkerLost, ends: Sequence[UnreportedEnd]) -> None:
+        await asyncio.sleep(_LAST_WORDS_SECONDS)
+        for end in ends:  # first, so that none of them counts as lost
+            await self._connection.publish_until_confirmed(
+                self._names.completions_exchange, end.routing_key, end.envelope
+            )
         await self._connection.publish_until_confirmed("", self._names.results_queue, encode_worker_lost(lost))
 
     async def _finish_telling(self) -> None:
@@ -271,6 +279,7 @@ class _Child:
         role: Role,
         options: ChildOptions,
         marks: Marks,
+        outbox: Outbox,
         process: asyncio.subprocess.Process,
         control: Control,
     ) -> None:
@@ -281,15 +290,20 @@ class _Child:
         self.is_needed = True
         self.kill_reason: str | None = None
         self._marks = marks
+        self._outbox = outbox
         self._process = process
 
     @classmethod
     async def start(cls, role: Role, options: ChildOptions) -> _Child:
         memory = open_memory()
+        outbox = open_outbox()
         try:
-            child = cls(role, options, Marks(memory), *await start_process(role.value, [memory]))
+            child = cls(
+                role, options, Marks(memory), Outbox(outbox), *await start_process(role.value, [memory, outbox])
+            )
         finally:
             os.close(memory)
+            os.close(outbox)
         child.control.send_options(options)
         return child
 
@@ -303,6 +317,9 @@ class _Child:
         self.control.close()
         return exit_code
 
+    def unreported(self) -> list[UnreportedEnd]:
+        return self._outbox.read()
+
     def held(self) -> list[Held] | None:
         return self._marks.read(_HELD_UP_SECONDS)
 
@@ -313,3 +330,4 @@ class _Child:
 
     def close(self) -> None:
         self._marks.close()
+        self._outbox.close()
