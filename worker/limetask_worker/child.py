@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 from limetask.amqp import Connection
-from limetask.errors import BrokerError
 from limetask.message import Alive, Envelope
 from limetask.records import encode_alive
 from limetask.registry import TaskDeclaration, declared_tasks
@@ -131,14 +130,12 @@ async def _ended_after_stop(consumer: Consumer) -> None:
 
 async def _finish(consumer: Consumer, settler: Settler, grace: float, stop: asyncio.Event) -> bool:
     """Take no more tasks, let running ones end, and settle all. The order matters: acks need their connection."""
+    await consumer.stop()
     try:
-        await consumer.stop()
         async with asyncio.timeout(grace):
             await consumer.ended()
     except TimeoutError:
         logger.error("%d tasks had not ended after %g s of grace", consumer.unfinished, grace)
-    except BrokerError as exc:
-        logger.warning("stopping without the broker: %s", exc)
     return await _all_settled(settler, stop) and consumer.unfinished == 0
 
 

@@ -23,6 +23,8 @@ _MOST_BYTES = 32 * 1024**2
 # The share of the newest message in the average size of all.
 _WEIGHT = 0.1
 _RETRY_SECONDS = 0.2
+# A node without a majority of its cluster may never answer.
+_CANCEL_SECONDS = 5.0
 
 
 class Intake:
@@ -62,6 +64,7 @@ class Intake:
         self._give_back = give_back
         self._is_pushed = False
         self._is_stopped = False
+        self._is_closed = False
         self._looking: asyncio.TimerHandle | None = None
         self._switching: asyncio.Task[None] | None = None
 
@@ -71,13 +74,14 @@ class Intake:
         await self._push()
 
     async def stop(self) -> None:
-        """Let nothing more in."""
+        """Let nothing more in, whether the broker answers or not."""
         self._is_stopped = True
         if self._looking is not None:
             self._looking.cancel()
         if self._switching is not None:
-            await asyncio.wait([self._switching])
-        await self._connection.cancel_consumers()
+            await asyncio.wait([self._switching], timeout=_CANCEL_SECONDS)
+        await self._cancel_consumers()
+        self._is_closed = True
 
     def has_room(self, *, is_quick: bool) -> None:
         """Say that a slot is free and nothing waits for it; `is_quick` if slots become free quickly now."""
@@ -101,6 +105,9 @@ class Intake:
         return max(self._fewest, min(self._most, affordable))
 
     def _on_delivery(self, qos: QoS, delivery: Delivery) -> None:
+        if self._is_closed:
+            self._connection.give_back(delivery)
+            return
         self._message_bytes += _WEIGHT * (len(delivery.envelope.body) - self._message_bytes)
         self._admit(qos, delivery)
 
@@ -129,9 +136,12 @@ class Intake:
 
     async def _cancel_consumers(self) -> None:
         try:
-            await self._connection.cancel_consumers()
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await self._connection.cancel_consumers()
         except BrokerError as exc:
             logger.debug("the connection is gone, and its consumers with it: %s", exc)
+        except TimeoutError:
+            logger.warning("the broker does not answer: it may go on sending tasks, which go back to their queues")
 
     async def _pull(self) -> None:
         """Take one message, the most urgent there is; if there is none, have the next ones pushed."""
