@@ -108,9 +108,9 @@ class Supervisor:
         await asyncio.gather(self._stop_children(Role.TASKS), self._stop_children(Role.EVENTS))
         for watch in watching:
             watch.cancel()
+        await self._finish_telling()  # so that our recorder still records it
         await self._stop_children(Role.RECORDER)
         await asyncio.wait(keepers)
-        await self._finish_telling()
         await self._connection.close()
         if self._failure is not None:
             logger.critical("%s", self._failure)
