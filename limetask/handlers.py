@@ -7,8 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
 from limetask.errors import DeclarationError, DuplicateHandlerError, EventPatternError, TaskNameError
+from limetask.functions import (
+    advice_on_one_name,
+    check_application_is_first,
+    check_can_be_called,
+    check_is_function,
+    default_name,
+    place_of,
+    signature_of,
+)
+from limetask.origin import is_redeclaration, origin_of_caller
 from limetask.patterns import EventPattern, on_failure, on_success
-from limetask.registry import check_task_name, is_same_function, place_of
+from limetask.registry import check_task_name
 from limetask.retry import Retry
 
 Mode = Literal["shared", "broadcast"]
@@ -40,6 +50,7 @@ class HandlerDeclaration:
         _check_function(function)
         _check_name(name)
         _check_options(name, mode, concurrency)
+        self.origin = origin_of_caller()
         self.function = function
         self.name = name
         self.patterns = _patterns(name, patterns)
@@ -88,12 +99,11 @@ def event_handler(
     _check_is_called(patterns)
 
     def declare(function: Function) -> Function:
-        default_name = f"{getattr(function, '__module__', '')}.{getattr(function, '__name__', '')}"
         _register(
             HandlerDeclaration(
                 function,
                 patterns,
-                name=default_name if name is None else name,
+                name=default_name(function) if name is None else name,
                 mode=mode,
                 retry=retry,
                 concurrency=concurrency,
@@ -116,10 +126,13 @@ def _register(declaration: HandlerDeclaration) -> None:
             f"{place_of(other.function)} is declared twice as event handler {declaration.name!r}: give all patterns to "
             "one @event_handler(..., ...), or each its own name=..."
         )
-    if other is not None and not is_same_function(other.function, declaration.function):
+    if other is not None and not is_redeclaration(
+        other.function, other.origin, declaration.function, declaration.origin
+    ):
         raise DuplicateHandlerError(
-            f"two functions are declared as event handler {declaration.name!r}: {place_of(other.function)} and "
-            f"{place_of(declaration.function)}. Give one of them another name: @event_handler(..., name=...)"
+            f"two functions are declared as event handler {declaration.name!r}: {place_of(other.function)}, declared "
+            f"at {other.origin.place}, and {place_of(declaration.function)}, declared at {declaration.origin.place}. "
+            f"{advice_on_one_name(declaration.function, '@event_handler(..., name=...)')}"
         )
     _declared[declaration.name] = declaration
 
@@ -138,19 +151,17 @@ def _check_is_called(patterns: Sequence[object]) -> None:
 
 
 def _check_function(function: Any) -> None:
-    if not inspect.isfunction(function):
-        raise DeclarationError(
-            f"@event_handler declares a function, `def notify(app, event)`, and {function!r} is none"
-        )
-    right = f"declare it as `def {function.__name__}(app, event)`"
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise DeclarationError(f"event handler {function.__name__!r} yields, and nobody would run it: {right}")
+    check_is_function(function, "@event_handler", "def notify(app, event)")
+    name = function.__name__
+    what, example = f"event handler {name!r}", f"def {name if name.isidentifier() else 'notify'}(app, event)"
+    check_can_be_called(function, what, f"declare it as `{example}`", example)
+    check_application_is_first(function, what, example)
     try:
-        inspect.signature(function).bind(None, None)
+        signature_of(function).bind(None, None)
     except TypeError as exc:
         raise DeclarationError(
-            f"event handler {function.__name__}{inspect.signature(function)} cannot be called with an application and "
-            f"an event ({exc}): {right}"
+            f"event handler {name}{signature_of(function)} cannot be called with an application and an event ({exc}): "
+            f"declare it as `{example}`"
         ) from None
 
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from limetask.errors import ArgumentsError, DeclarationError, DuplicateTaskError, TaskNameError
+from limetask.functions import (
+    advice_on_one_name,
+    check_application_is_first,
+    check_can_be_called,
+    check_is_function,
+    place_of,
+    signature_of,
+)
+from limetask.origin import is_redeclaration, origin_of_caller
 from limetask.topology import QOS_CATEGORIES, QoS
 
 # A routing key holds 255 bytes: "core.task." + name + ".success.v1" or ".failure.v1".
@@ -41,12 +49,14 @@ class TaskDeclaration:
         soft_time_limit: float | None = None,
     ) -> None:
         """Raises a DeclarationError for a function or an option that cannot work."""
-        _check_is_function(function)
+        check_is_function(function, "@task", _example())
+        _check_is_named(function, name)
         check_task_name(name)
         _check_function(function, name)
         _check_options(name, acks_late, qos)
         _check_time_limits(name, time_limit, soft_time_limit)
-        self._signature = inspect.signature(function)
+        self.origin = origin_of_caller()
+        self._signature = signature_of(function)
         self.is_async = inspect.iscoroutinefunction(function)
         self.function = function
         self.name = name
@@ -78,10 +88,13 @@ def register(declaration: TaskDeclaration) -> None:
     The same function again, as after a reload of its module, replaces the older declaration.
     """
     other = _declared.get(declaration.name)
-    if other is not None and not is_same_function(other.function, declaration.function):
+    if other is not None and not is_redeclaration(
+        other.function, other.origin, declaration.function, declaration.origin
+    ):
         raise DuplicateTaskError(
-            f"two functions are declared as task {declaration.name!r}: {place_of(other.function)} and "
-            f"{place_of(declaration.function)}. Give one of them another name: @task(name=...)"
+            f"two functions are declared as task {declaration.name!r}: {place_of(other.function)}, declared at "
+            f"{other.origin.place}, and {place_of(declaration.function)}, declared at {declaration.origin.place}. "
+            f"{advice_on_one_name(declaration.function, '@task(name=...)')}"
         )
     _declared[declaration.name] = declaration
 
@@ -110,22 +123,6 @@ def check_task_name(name: str) -> None:
         raise TaskNameError(f"task name {name[:40]!r}... has {length} bytes and may have {MAX_TASK_NAME_BYTES}")
 
 
-def place_of(function: Callable[..., Any]) -> str:
-    """Return where a function stands, for messages."""
-    code = inspect.unwrap(function).__code__
-    return f"{function.__module__}.{function.__qualname__} ({code.co_filename}:{code.co_firstlineno})"
-
-
-def is_same_function(old: Callable[..., Any], new: Callable[..., Any]) -> bool:
-    """Return True if one declaration replaces the other, as after a reload of its module."""
-    if (old.__module__, old.__qualname__) != (new.__module__, new.__qualname__):
-        return False
-    # While a module is imported for the first time, a second function of the same name in it is another one.
-    module = sys.modules.get(new.__module__)
-    is_first_import = getattr(getattr(module, "__spec__", None), "_initializing", False)
-    return not is_first_import or old.__code__ is new.__code__
-
-
 def _shape_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Shape | None:
     """Return how many arguments there are and which names: they alone decide whether a call fits a function.
 
@@ -136,20 +133,28 @@ def _shape_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> _Shape | None:
     return None
 
 
-def _check_is_function(function: object) -> None:
-    if not inspect.isfunction(function):
-        raise DeclarationError(f"@task declares a function, and {function!r} is none")
+def _example(function: Callable[..., Any] | None = None) -> str:
+    name = getattr(function, "__name__", "")
+    return f"def {name if name.isidentifier() else 'my_task'}(app, ...)"
+
+
+def _check_is_named(function: Callable[..., Any], name: str) -> None:
+    if not name:
+        raise TaskNameError(
+            f"{function!r} has no name that senders could use: give it one, @task(name='my_package.tasks.my_task')"
+        )
 
 
 def _check_function(function: Callable[..., Any], name: str) -> None:
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise DeclarationError(f"task {name!r} yields: a task returns its result")
-    parameters = list(inspect.signature(function).parameters.values())
+    what, example = f"task {name!r}", _example(function)
+    check_can_be_called(function, what, "a task returns its result", example)
+    parameters = list(signature_of(function).parameters.values())
     if not parameters or parameters[0].kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD):
         raise DeclarationError(
-            f"task {name!r} has no parameter for the application: "
-            f"declare it as `def {function.__name__}(app, ...)`, the first argument is always the application"
+            f"{what} has no parameter for the application: declare it as `{example}`, the first argument is always "
+            "the application"
         )
+    check_application_is_first(function, what, example)
 
 
 def _check_options(name: str, acks_late: object, qos: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from limetask.application import AnyApplication
 from limetask.client import TaskCall, send_task
+from limetask.functions import default_name
 from limetask.registry import TaskDeclaration, register
 from limetask.status import TaskStatus
 from limetask.topology import QoS
@@ -76,10 +77,9 @@ def task(
     """
 
     def declare(declared: Callable[..., Any]) -> Task[Any, Any, Any]:
-        default_name = f"{getattr(declared, '__module__', '')}.{getattr(declared, '__name__', '')}"
         made: Task[Any, Any, Any] = Task(
             declared,
-            name=default_name if name is None else name,
+            name=default_name(declared) if name is None else name,
             acks_late=acks_late,
             qos=qos,
             time_limit=time_limit,

@@ -9,14 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from limetask import registry, settings
+from limetask import handlers, registry, settings
 from tests.unit.works import join_coroutine_threads
 
 
 @pytest.fixture(autouse=True)
-def _no_declared_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The registry is the process's: each test has an empty one."""
+def _nothing_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registries are the process's: each test has empty ones."""
     monkeypatch.setattr(registry, "_declared", {})
+    monkeypatch.setattr(handlers, "_declared", {})
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -75,6 +76,10 @@ def without_parameters() -> None:
 
 
 def with_the_event_only(event: Event) -> None:
+    pass
+
+
+def with_the_event_first(event: Event, app: Any) -> None:
     pass
 
 
@@ -172,7 +177,6 @@ def test_a_function_of_an_application_and_an_event_makes_a_handler(function: Any
         (with_names_only, "too many positional arguments"),
         (with_one_more, "mailer"),
         (with_one_more_by_name, "mailer"),
-        (Callables.method, "event"),
         (passed_on(with_the_event_only), "too many positional arguments"),
     ],
 )
@@ -184,6 +188,22 @@ def test_a_wrong_signature_is_refused_with_the_right_one(function: Any, complain
     assert message.startswith(f"event handler {function.__name__}(")
     assert complaint in message
     assert message.endswith(f"declare it as `def {function.__name__}(app, event)`")
+
+
+@pytest.mark.parametrize(
+    ("function", "complaint"),
+    [
+        (Callables.method, "is a method of Callables, and a worker has no object to call it on"),
+        (with_the_event_first, "has the parameter 'app' after 'event'"),
+        (contextlib.contextmanager(generator), "is a context manager"),
+        (contextlib.asynccontextmanager(async_generator), "is a context manager"),
+    ],
+)
+def test_what_could_be_called_and_would_do_something_else_is_refused(function: Any, complaint: str) -> None:
+    """Methods, context managers, and functions that would take the application for the event, are no handlers."""
+    with pytest.raises(DeclarationError, match=complaint) as caught:
+        declaration(function)
+    assert f"`def {function.__name__}(app, event)`" in str(caught.value)
 
 
 @pytest.mark.parametrize("function", [generator, async_generator])
@@ -208,7 +228,7 @@ def a_task(app: Application, event: object) -> None:
         Callables.class_method,
         functools.partial(with_one_more, mailer="m"),
         functools.lru_cache(plain),
-        staticmethod(plain),
+        classmethod(cast(Any, plain)),
         a_task,
         "pkg.notify",
         None,
@@ -217,7 +237,7 @@ def a_task(app: Application, event: object) -> None:
 )
 def test_anything_but_a_function_makes_no_handler(function: Any) -> None:
     """Classes, bound methods, partials, tasks and the like are refused; the message shows what is right."""
-    with pytest.raises(DeclarationError, match=r"declares a function, `def notify\(app, event\)`") as caught:
+    with pytest.raises(DeclarationError, match=r"must decorate a function, .*`def notify\(app, event\)`") as caught:
         declaration(function)
     assert repr(function)[:40] in str(caught.value)
     with pytest.raises(DeclarationError):

@@ -20,8 +20,8 @@ SOURCES = {
 
 # A module or package of limetask may import what stands above it, and its own line too if that makes no cycle.
 LAYERS = [
-    ["errors", "ids", "status", "topology", "context", "value"],
-    ["message", "settings", "application", "arguments", "registry", "signing", "retry"],
+    ["errors", "ids", "status", "topology", "context", "value", "origin"],
+    ["message", "settings", "application", "arguments", "functions", "registry", "signing", "retry"],
     ["codec", "results", "patterns"],
     ["records", "handlers"],
     ["events"],

@@ -7,17 +7,17 @@ import importlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from limetask import Application, ArgumentsError, DeclarationError, DuplicateTaskError, TaskNameError
+from limetask.functions import place_of
 from limetask.registry import (
     TaskDeclaration,
     check_task_name,
     declared_tasks,
     find_task,
-    place_of,
     register,
 )
 
@@ -153,6 +153,7 @@ def test_a_task_knows_whether_it_is_async(function: Any, is_async: bool) -> None
         functools.partial(plain, number=2),
         functools.lru_cache(plain),
         staticmethod(plain),
+        classmethod(cast(Any, plain)),
         "pkg.tasks.add",
         None,
     ],
@@ -160,7 +161,7 @@ def test_a_task_knows_whether_it_is_async(function: Any, is_async: bool) -> None
 )
 def test_anything_but_a_function_makes_no_task(function: Any) -> None:
     """Classes, bound methods, partials and the like are refused, and the message shows what was given."""
-    with pytest.raises(DeclarationError, match="declares a function") as caught:
+    with pytest.raises(DeclarationError, match="must decorate a function") as caught:
         declaration(function)
     assert repr(function)[:40] in str(caught.value)
 

@@ -151,13 +151,13 @@ def test_a_prepared_call_holds_what_to_send() -> None:
 )
 def test_the_decorator_wants_a_function(given: Any) -> None:
     """`@task("name")`, a class, a partial or any other object is refused as no function."""
-    with pytest.raises(DeclarationError, match="declares a function"):
+    with pytest.raises(DeclarationError, match="must decorate a function"):
         task(given)
 
 
 def test_a_task_is_not_declared_twice() -> None:
     """`@task` on a task is refused."""
-    with pytest.raises(DeclarationError, match="declares a function"):
+    with pytest.raises(DeclarationError, match="must decorate a function"):
         task(task(add))
 
 
