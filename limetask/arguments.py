@@ -13,9 +13,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgpack
 
 from limetask.errors import ArgumentsError, MessageRefusedError, MessageTooLargeError
+from limetask.plain import way_out
 
 _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _UUID, _SET, _FROZENSET = range(1, 9)
 
+_UNKNOWN_TYPE = "a value of type"
 _PACK_ERRORS = (TypeError, ValueError, OverflowError, RecursionError)
 _UNPACK_ERRORS = (
     ValueError,  # includes UnicodeDecodeError, msgpack.FormatError, msgpack.StackError, msgpack.ExtraData
@@ -103,7 +105,7 @@ def _pack_extension(depth: int, value: Any) -> msgpack.ExtType:
             return msgpack.ExtType(_FROZENSET, _pack(list(value), _deeper(depth)))
         case int():
             raise TypeError("a whole number of more than 64 bits")
-    raise TypeError(f"a value of type {type_name(value)}")
+    raise TypeError(f"{_UNKNOWN_TYPE} {type_name(value)}")
 
 
 def _unpack_extension(depth: int, tuple_keys: bool, code: int, data: bytes) -> Any:
@@ -186,7 +188,7 @@ def _explain_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], cause: Ex
     for name, value in named:
         culprit = _find_culprit(value, name)
         if culprit:
-            return f"{culprit}, which a task message cannot carry"
+            return culprit
     return f"the arguments cannot be carried by a task message: {cause}"
 
 
@@ -199,7 +201,7 @@ def _find_culprit(value: Any, path: str, depth: int = 0) -> str | None:
                 culprit = _find_culprit(part, part_path, depth + 1)
                 if culprit:
                     return culprit
-        return f"{path} is {_describe(value, exc)}"
+        return f"{path} is {_describe(value, exc)}, which a task message cannot carry{_advice(value, exc)}"
     return None
 
 
@@ -222,6 +224,12 @@ def _describe(value: Any, cause: Exception) -> str:
     if isinstance(value, Mapping | list | tuple | set | frozenset):
         return f"a {type_name(value)} that holds itself or is nested too deeply"
     return f"a {type_name(value)} ({cause})"
+
+
+def _advice(value: Any, cause: Exception) -> str:
+    """Return what to send instead of a value whose type is the trouble."""
+    is_unknown = str(cause).startswith(_UNKNOWN_TYPE) or isinstance(value, int)
+    return f": send a plain value, such as {way_out(value)}" if is_unknown else ""
 
 
 def type_name(value: Any) -> str:

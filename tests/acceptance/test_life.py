@@ -113,6 +113,21 @@ def test_arguments_arrive_as_they_were_sent(settings: Settings, start_worker: Ca
     assert ended.result == ["acme", [str(identity), "2026-02-03"], {"amount": "0.10", "blob": None}]
 
 
+def test_what_libraries_make_is_a_result(settings: Settings, start_worker: Callable[..., Worker]) -> None:
+    """numpy's numbers, arrays and keys, and a Pydantic model, are a SUCCESS, and a NaN fails with the reason."""
+    start_worker(settings, "figures", "--processes", "1")
+    summary = send_task("figures.summarize", "acme", [3.5, 1.5])
+    nothing = send_task("figures.nothing_to_divide", "acme").wait(WAIT)
+    assert recorded(summary).result == {
+        "mean": 2.5,
+        "prices": [1.5, 3.5],
+        "by_month": {"1": 2, "2": 1},
+        "last": {"name": "May", "trend": "up"},
+    }
+    assert nothing.error is not None
+    assert "NaN" in nothing.error.message
+
+
 def test_a_failure_subscription_gets_only_failures(settings: Settings, start_worker: Callable[..., Worker]) -> None:
     """A queue bound to `core.task.#.failure.v1` hears of no success."""
     with (

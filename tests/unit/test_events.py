@@ -102,8 +102,8 @@ def test_a_body_arrives_as_json_has_it(body: Any, received: Any) -> None:
         (float("nan"), "it holds a NaN or an infinity"),
         ({"a": [float("-inf")]}, "it holds a NaN or an infinity"),
         ({(1, 2): 3}, "a key is a value of type tuple"),
-        ("\ud800", "surrogates"),
-        (2**64, "Integer exceeds 64-bit range"),
+        ("\ud800", "a text that is not valid Unicode"),
+        (2**64, "a whole number of more than 64 bits"),
     ],
     ids=lambda value: type(value).__name__,
 )

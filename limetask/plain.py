@@ -1,0 +1,116 @@
+"""Values of other libraries: what they are as plain ones, and which expression makes a plain one of them.
+
+Libraries are known by what their types have, so that none of them is imported here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any
+from uuid import UUID
+
+# numpy's kinds of numbers, truth values, texts and objects: what `tolist` makes of them can be read in one way only.
+# https://numpy.org/doc/stable/reference/generated/numpy.dtype.kind.html
+_PLAIN_KINDS = "biufUO"
+# As JSON each member takes two bytes at least, and no broker takes a message of more than 128 MiB.
+_MAX_MEMBERS = 64 * 1024**2
+
+_BY_KIND = {"b": "bool(x)", "i": "int(x)", "u": "int(x)", "f": "float(x)", "c": "[x.real, x.imag]", "S": "x.decode()"}
+
+
+def to_plain(value: Any) -> Any:
+    """Return a value that JSON does not know as one that it does, or that holds simpler ones; see `encode_json`.
+
+    Raises TypeError for what could be read in several ways.
+    """
+    match value:
+        case Decimal() | UUID() | PurePath():
+            return str(value)
+        case datetime() | date() | time() if _is_moment(value):
+            return value.isoformat()
+        case float():
+            return float(value)
+        case tuple():
+            return list(value)
+        case Mapping():
+            return {to_plain_key(key): part for key, part in value.items()}
+    if hasattr(type(value), "__pydantic_serializer__") and not isinstance(value, type):
+        return value.model_dump(mode="json")
+    if _is_numpy(value) and value.dtype.kind in _PLAIN_KINDS:
+        return _numpy_to_plain(value)
+    raise TypeError("it can be read in several ways")
+
+
+def to_plain_key(key: Any) -> Any:
+    """Return a key of another library's type as a plain one, if it can be read in one way only."""
+    if _is_numpy(key) and key.dtype.kind in "biuf":
+        return key.item()
+    is_own_float = isinstance(key, float) and type(key) is not float
+    return to_plain(key) if is_own_float or isinstance(key, datetime | date | PurePath) else key
+
+
+def way_out(value: Any) -> str:
+    """Return the expression that makes a plain value of `x`, for messages."""
+    if isinstance(value, type):
+        return "x.__name__"
+    if _is_numpy(value) and not value.shape:
+        return _BY_KIND.get(value.dtype.kind, "str(x)")
+    return next((expression for fits, expression in _WAYS if fits(value)), "its text, its key or a dict")
+
+
+def _is_moment(value: datetime | date | time) -> bool:
+    """Return False for pandas' NaT, a datetime that is none, and a time whose zone JSON would lose."""
+    return value == value and (not isinstance(value, time) or value.tzinfo is None)
+
+
+def _is_numpy(value: Any) -> bool:
+    """Return True for numpy's arrays and numbers: pandas' and PyTorch's have no `__array_interface__`."""
+    return hasattr(type(value), "__array_interface__") and hasattr(value, "dtype")
+
+
+def _numpy_to_plain(value: Any) -> Any:
+    if value.size > _MAX_MEMBERS:
+        raise TypeError(f"it has {value.size:,} members")
+    is_long_double = value.dtype.kind == "f" and value.dtype.itemsize > 8
+    return (value.astype("float64") if is_long_double else value).tolist()
+
+
+def _has(*names: str) -> Callable[[Any], bool]:
+    """Return a test for a type's attributes: a value's own may be anything, as those of a lazy object are."""
+    return lambda value: all(hasattr(type(value), name) for name in names)
+
+
+def _is(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+# The first that fits counts.
+_WAYS: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (_is(Enum), "x.value"),
+    (_has("model_dump"), "x.model_dump()"),
+    (_has("__fields__", "dict"), "x.dict()"),
+    (_has("__struct_fields__"), "msgspec.to_builtins(x)"),
+    (_has("__attrs_attrs__"), "attrs.asdict(x)"),
+    (is_dataclass, "dataclasses.asdict(x)"),
+    (_has("to_dict", "columns"), "x.to_dict('records')"),
+    (_has("tolist"), "x.tolist()"),
+    (_has("_meta", "pk"), "x.pk"),
+    (_has("to_dict"), "x.to_dict()"),
+    (_is(complex), "[x.real, x.imag]"),
+    (_is(Fraction), "float(x)"),
+    (_is(timedelta), "x.total_seconds()"),
+    (_is(bytes, bytearray), "x.decode(), or base64.b64encode(x).decode()"),
+    (_is(memoryview), "bytes(x)"),
+    (_is(set, frozenset), "sorted(x)"),
+    (_is(Mapping), "dict(x)"),
+    (_is(int, PurePath, BaseException, UUID, datetime, date, time), "str(x)"),
+    (inspect.isawaitable, "await x"),
+    (_is(Iterable), "list(x)"),
+)
