@@ -64,16 +64,23 @@ def test_the_wheel_works_in_a_clean_environment(
     assert str(tmp_path) in imported
     installed = run(python, "-m", "pip", "list", "--format=freeze", cwd=tmp_path).lower().replace("-", "_")
     assert [name for name in absent if f"{name}==" in installed] == []
-    command = tmp_path / "clean" / "bin" / "limetask"
+    commands = tmp_path / "clean" / "bin"
     if not extras:
-        told = subprocess.run([command, "dead", "list"], capture_output=True, text=True, check=False)
-        assert (told.returncode, told.stderr) == (
-            1,
-            'Error: the limetask command needs click: pip install "limetask[cli]"\n',
-        )
+        told = 'Error: the limetask command needs click: pip install "limetask[cli]"\n'
+        assert refusal(commands / "limetask", "dead", "list") == refusal(python, "-m", "limetask", "dead") == told
+        told = 'Error: limetask-worker needs click, rich, alembic: pip install "limetask[worker]"\n'
+        assert refusal(commands / "limetask-worker", "shop") == refusal(python, "-m", "limetask_worker", "shop") == told
+        assert refusal(python, "-m", "limetask_worker.cli", "shop") == told
     else:
-        assert "dead letters" in run(command, "--help", cwd=tmp_path)
-        assert "--processes" in run(tmp_path / "clean" / "bin" / "limetask-worker", "--help", cwd=tmp_path)
+        assert "dead letters" in run(commands / "limetask", "--help", cwd=tmp_path)
+        assert "--processes" in run(commands / "limetask-worker", "--help", cwd=tmp_path)
+
+
+def refusal(*command: str | Path) -> str:
+    """What a command that exits with 1 has said."""
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode == 1
+    return told.stderr
 
 
 def test_the_wheel_holds_what_it_must_and_no_more(wheel: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from limetask.cli.command import limetask
-from limetask_worker.cli import main
+from limetask_worker.cli.command import main
 
 pytestmark = pytest.mark.usefixtures("_restored_logging")
 

@@ -32,7 +32,7 @@ LAYERS = [
     ["aio"],
     ["task"],
     ["cli"],
-    ["__init__"],
+    ["__init__", "__main__"],
 ]
 # Who alone may import a library: what it costs and how it fails is known in one place.
 ONLY_IMPORTERS = {

@@ -1,0 +1,6 @@
+"""`python -m limetask.cli`: the same as `limetask`."""
+
+from limetask.cli import main
+
+if __name__ == "__main__":
+    main()
