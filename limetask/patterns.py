@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -15,6 +17,13 @@ COMPLETION_PREFIX = "core.task"
 
 # core, task, at least two of the task's name, its status, v1
 _WORDS_OF_A_COMPLETION = 6
+_ENDS = [[*COMPLETION_PREFIX.split("."), "*", "*", "#", status, "v1"] for status in ("success", "failure")]
+_STATUS_WORDS = {
+    "failure": ("failure", "failures", "failed", "fail", "fails", "error", "errors"),
+    "success": ("success", "successes", "successful", "succeeded", "succeed", "succeeds", "ok", "done"),
+}
+_VERSION = re.compile(r"[vV]?\d+")
+_SHELL_PART = re.compile(r"\[(?:!.|[^!])[^\]]*\]|.")
 _SHELL_WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -79,6 +88,7 @@ def check_binding(binding: object) -> None:
                 f"{word!r} would never fit. For parts of a task's name use on_failure('my_package.tasks.*')"
             )
     _check_has_room_for_a_task_name(binding)
+    _check_fits_an_end(binding)
 
 
 def _on_end(task: str | TaskDeclaration, status: Status) -> EventPattern:
@@ -109,15 +119,90 @@ def _check_shell_pattern(pattern: str) -> None:
         raise EventPatternError(f"{pattern!r} fits no task: the wildcards of a shell pattern are *, ? and [...]")
     if ".." in pattern or pattern[0] == "." or pattern[-1] == ".":
         raise EventPatternError(f"{pattern!r} fits no task: there is a dot too many")
+    if not _fits_some_name(pattern):
+        raise EventPatternError(
+            f"{pattern!r} fits no task: a task's name is two words or more, joined by dots. Write 'my_package.tasks.*'"
+        )
+
+
+def _fits_some_name(pattern: str) -> bool:
+    """Return True if a shell pattern fits words that are joined by dots, whatever the words are."""
+    states = {("", False)}  # what was last, a "." or a letter "x", and whether there was a dot
+    for part in _SHELL_PART.findall(pattern):
+        reached = _after(states, _possible(part))
+        if part == "*":  # within three characters every state is reached that can be
+            reached |= states | _after(reached, ".x") | _after(_after(reached, ".x"), ".x")
+        states = reached
+    return ("x", True) in states
+
+
+def _after(states: set[tuple[str, bool]], possible: str) -> set[tuple[str, bool]]:
+    letters = {("x", has_dot) for _, has_dot in states} if "x" in possible else set()
+    dots = {(".", True) for last, _ in states if last == "x"} if "." in possible else set()
+    return letters | dots
+
+
+def _possible(part: str) -> str:
+    """Return which of a dot and a letter (as "x") one part of a shell pattern stands for."""
+    letters = string.ascii_letters + string.digits + "_-" + part.replace(".", "")
+    has_letter = any(fnmatchcase(letter, part) for letter in letters)
+    return ("." if fnmatchcase(".", part) else "") + ("x" if has_letter else "")
 
 
 def _check_has_room_for_a_task_name(binding: str) -> None:
     words = binding.split(".")
-    if words[:2] == COMPLETION_PREFIX.split(".") and "#" not in words and len(words) < _WORDS_OF_A_COMPLETION:
+    is_end = words[:2] == COMPLETION_PREFIX.split(".") and (len(words) == 2 or words[-2] in _STATUS_WORDS)
+    if is_end and "#" not in words and len(words) < _WORDS_OF_A_COMPLETION:
         raise EventPatternError(
             f"event pattern {binding!r} would never fit: a task's name has more than one word, and '*' stands for one. "
             "Write '#' for the name, as in 'core.task.#.failure.v1'"
         )
+
+
+def _check_fits_an_end(binding: str) -> None:
+    """Raise EventPatternError for what only ends of tasks could fit, and none does: its ending is misspelt, say."""
+    words = binding.split(".")
+    if words[:2] != COMPLETION_PREFIX.split(".") or any(_overlap(words, end) for end in _ENDS):
+        return
+    raise EventPatternError(
+        f"event pattern {binding!r} would never fit: ends of tasks are the only events that begin with "
+        f"{COMPLETION_PREFIX!r}, and they are published as 'core.task.{{task_name}}.success.v1' or '.failure.v1'. "
+        f"Write {_meant(words[2:])!r}"
+    )
+
+
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return True if some routing key fits both patterns."""
+    fitting = {(0, 0)}
+    waiting = [(0, 0)]
+    while waiting:
+        at, at_other = waiting.pop()
+        word, word_other = (*one, "")[at], (*other, "")[at_other]
+        steps: list[tuple[int, int]] = []
+        if word and "#" in (word, word_other):
+            steps.append((at + 1, at_other))
+        if word_other and "#" in (word, word_other):
+            steps.append((at, at_other + 1))
+        if word and word_other and (word == word_other or "*" in (word, word_other)):
+            steps.append((at + 1, at_other + 1))
+        waiting += [step for step in steps if step not in fitting]
+        fitting.update(steps)
+    return (len(one), len(other)) in fitting
+
+
+def _meant(words: Sequence[str]) -> str:
+    """Return the pattern that was probably meant by what stands behind the prefix."""
+    name = list(words)
+    if name and _VERSION.fullmatch(name[-1]):
+        name.pop()
+    status = next((status for status, forms in _STATUS_WORDS.items() if name and name[-1].lower() in forms), None)
+    if status:
+        name.pop()
+    elif "#" in name:
+        name = name[: name.index("#") + 1]
+    if len(name) < 2 and "#" not in name:
+        name = ["#", *(word for word in name if word != "*")]
+    return ".".join([COMPLETION_PREFIX, *name, status or "failure", "v1"])
 
 
 def _check_length(binding: str) -> None:

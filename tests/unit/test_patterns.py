@@ -189,6 +189,47 @@ def test_a_binding_that_could_not_work_is_refused(binding: Any, complaint: str) 
         assert repr(binding) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("binding", "meant"),
+    [
+        ("core.task.#.failed.v1", "core.task.#.failure.v1"),
+        ("core.task.*.failed.v1", "core.task.#.failure.v1"),
+        ("core.task.#.Failure.v1", "core.task.#.failure.v1"),
+        ("core.task.#.succeeded", "core.task.#.success.v1"),
+        ("core.task.#.success", "core.task.#.success.v1"),
+        ("core.task.#.success.v2", "core.task.#.success.v1"),
+        ("core.task.#.started.v1", "core.task.#.failure.v1"),
+        ("core.task.#.failure.v1.more", "core.task.#.failure.v1"),
+        ("core.task.shop.#.error.v1", "core.task.shop.#.failure.v1"),
+        ("core.task.shop.tasks.add", "core.task.shop.tasks.add.failure.v1"),
+        ("core.task.shop.tasks.add.done.v1", "core.task.shop.tasks.add.success.v1"),
+        ("core.task.shop.tasks.*.*.v2", "core.task.shop.tasks.*.*.failure.v1"),
+        ("core.task.shop", "core.task.#.shop.failure.v1"),
+    ],
+)
+def test_a_binding_that_no_end_fits_is_refused_with_what_is_meant(binding: str, meant: str) -> None:
+    """Only ends of tasks begin with core.task: a misspelt ending would wait for ever, and the right one is told."""
+    with pytest.raises(EventPatternError, match=r"would never fit: ends of tasks are the only events") as caught:
+        EventPattern(binding)
+    assert str(caught.value).endswith(f"Write {meant!r}")
+    EventPattern(meant)
+
+
+def test_a_binding_is_refused_only_if_no_end_fits() -> None:
+    """For made-up patterns: whatever fits the end of some task is accepted."""
+    chance = random.Random(11)
+    names = ["a.b", "b.a", "a.b.a", "b.failure", "a.v1.b", "a.a.b.b"]
+    ends = [completion_key(name, status) for name in names for status in (Status.FAILURE, Status.SUCCESS)]
+    for _ in range(3000):
+        words = chance.choices(["a", "b", "*", "#", "failure", "success", "v1"], k=chance.randint(0, 5))
+        binding = ".".join(["core.task", *words])
+        fits_some = any(routed(tuple(binding.split(".")), tuple(end.split("."))) for end in ends)
+        try:
+            check_binding(binding)
+        except EventPatternError:
+            assert not fits_some, binding
+
+
 @pytest.mark.parametrize("character", ["x", "ä", "日"])
 def test_a_binding_fits_into_the_protocol(character: str) -> None:
     """255 bytes are the most that a binding may have, however many letters they are."""
@@ -231,6 +272,12 @@ def test_the_names_of_tasks_are_a_text(names: Any) -> None:
         (".*", "there is a dot too many"),
         ("pkg.*.", "there is a dot too many"),
         ("x" * 300 + ".*", "may have 255"),
+        ("?", "a task's name is two words or more, joined by dots. Write 'my_package.tasks.*'"),
+        ("??", "a task's name is two words or more"),
+        ("add?", "a task's name is two words or more"),
+        ("[ab]dd", "a task's name is two words or more"),
+        ("[.]add", "a task's name is two words or more"),
+        ("a[!.]b", "a task's name is two words or more"),
     ],
     ids=ascii,
 )
@@ -240,6 +287,26 @@ def test_what_no_tasks_name_fits_is_refused(make: Any, name: Any, complaint: str
     with pytest.raises(EventPatternError) as caught:
         make(name)
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("???", "a.b"),
+        ("a[.]b", "a.b"),
+        ("a[!b-z]b", "a.b"),
+        ("*?", "a.b"),
+        ("?*", "a.b"),
+        ("add*", "add.x"),
+        ("a.[]", "a.[]"),
+        ("a.[!]*", "a.[!]"),
+        ("a.[]x]", "a.]"),
+        ("a?ä", "a.ä"),
+    ],
+)
+def test_an_odd_shell_pattern_that_a_name_fits_is_accepted(pattern: str, name: str) -> None:
+    """A dot may come from any wildcard."""
+    assert failed(on_failure(pattern), name)
 
 
 def test_the_longest_names_fit() -> None:
