@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 import time
 from collections import deque
@@ -26,6 +25,7 @@ from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
 from limetask_worker.marks import Marks
 from limetask_worker.pace import Pace
 from limetask_worker.settle import Settler
+from limetask_worker.similar import similar_name
 from limetask_worker.solo import SoloDiedError, SoloRunner
 from limetask_worker.timings import FORMER_HOLDER_SECONDS, SURE_SECONDS
 from limetask_worker.work import Outcome, Work
@@ -408,8 +408,8 @@ def _is_suspect(work: Work) -> bool:
 
 
 def _unknown_task(name: str) -> str:
-    similar = difflib.get_close_matches(name, declared_tasks(), n=1)
-    hint = f"did you mean {similar[0]!r}?" if similar else "its banner lists those that it has"
+    similar = similar_name(name, declared_tasks())
+    hint = f"did you mean {similar!r}?" if similar else "its banner lists those that it has"
     return f"unknown task: this worker has no task {name!r}; {hint}"
 
 
