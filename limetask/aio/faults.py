@@ -22,6 +22,7 @@ from limetask.amqp.faults import (
     unreachable,
     untrusted_certificate,
 )
+from limetask.amqp.refusals import explain_refusal
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 
 # What the broker calls the exchange without a name when it refuses it.
@@ -44,7 +45,7 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
             | aiormq_errors.ChannelLockedResource()
             | aiormq_errors.ChannelPreconditionFailed()
         ) as closed:
-            return BrokerRefusedError(f"the broker refused: {_text_of(closed)}")
+            return BrokerRefusedError(explain_refusal(_text_of(closed)))
         case aiormq_errors.ConnectionNotAllowed() as refused:
             return refused_vhost(parameters, refused)
         case Exception() as refused if alert := CERTIFICATE_ALERT.search(str(refused)):

@@ -10,6 +10,7 @@ from typing import Any
 from pika import exceptions as pika_errors
 from pika.adapters.utils import connection_workflow
 
+from limetask.amqp.refusals import explain_refusal
 from limetask.amqp.url import address_of
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError, ConnectionLostError
 
@@ -46,7 +47,7 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
         case pika_errors.ChannelClosedByBroker(reply_code=403) as refused:
             return refused_permission(refused.reply_text)
         case pika_errors.ChannelClosedByBroker(reply_code=code) as closed if code in (404, 405, 406):
-            return BrokerRefusedError(f"the broker refused: {closed.reply_text}")
+            return BrokerRefusedError(explain_refusal(closed.reply_text))
         case pika_errors.ConnectionClosed() | pika_errors.ChannelClosed() as closed:
             return ConnectionLostError(f"closed with {closed.reply_code}: {closed.reply_text}")
         case pika_errors.IncompatibleProtocolError() | pika_errors.ProtocolSyntaxError():

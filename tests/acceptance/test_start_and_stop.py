@@ -12,7 +12,7 @@ import pytest
 
 from limetask import Settings, Status, get_status, send_task
 from limetask.topology import Names
-from tests.broker import queue_length
+from tests.broker import channel_to, queue_length
 from tests.proxy import proxy_to
 from tests.waiting import eventually
 from tests.worker import Worker
@@ -150,3 +150,14 @@ def test_a_second_signal_stops_at_once(settings: Settings, start_worker: StartWo
     assert worker.process.wait(15) == 1
     start_worker(settings, "shop", "--processes", "1")
     eventually(lambda: status.refresh().status is Status.FAILURE)
+
+
+def test_a_queue_that_differs_is_told(settings: Settings, start_worker: StartWorker) -> None:
+    """A worker that finds another kind of queue under its name ends with what differs and what to do."""
+    queue = Names(settings.namespace).task_queue("default")
+    with channel_to(settings.broker_url) as channel:
+        channel.queue_declare(queue, durable=True)
+    worker = start_worker(settings, "shop", "--processes", "1", ready=False)
+    assert worker.process.wait(30) == 1
+    assert f"queue {queue!r} is there already, and its x-" in worker.log
+    assert f"rabbitmqctl delete_queue -p / {queue}" in worker.log

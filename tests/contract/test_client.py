@@ -229,12 +229,21 @@ def test_what_has_no_queue_is_not_taken_for_sent(settings: Settings, client: Cli
         client.send("a.task", "acme")
 
 
-def test_an_exchange_that_differs_is_told(settings: Settings, client: Client) -> None:
-    """An exchange of another kind under our name is told with the broker's words."""
+def test_what_differs_is_told(settings: Settings, client: Client) -> None:
+    """An exchange or a queue of another kind under our name is told with what differs and what to do."""
+    names = Names(settings.namespace)
     with channel_to(settings.broker_url) as channel:
-        channel.exchange_declare(Names(settings.namespace).events_exchange, "direct", durable=True)
-    with pytest.raises(BrokerRefusedError, match="inequivalent arg 'type'"):
+        channel.exchange_declare(names.events_exchange, "direct", durable=True)
+    with pytest.raises(BrokerRefusedError, match="inequivalent arg 'type'") as caught:
         client.publish_event("acme", "shop.paid", None)
+    assert "its type is not limetask's: there it is direct, limetask has topic" in str(caught.value)
+    with channel_to(settings.broker_url) as channel:
+        channel.exchange_delete(names.events_exchange)
+        channel.queue_declare(names.task_queue("default"), durable=True)
+    with pytest.raises(
+        BrokerRefusedError, match=r"its x-\S+ is not limetask's: there it is not set.*rabbitmqctl delete_queue"
+    ):
+        client.send("a.task", "acme")
 
 
 @contextmanager
