@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -89,6 +91,11 @@ def position(record: Record) -> tuple[int, Rank]:
 
 def new_id(sent: datetime = SENT) -> str:
     return ids.new_task_id("shop", sent.timestamp())
+
+
+def random_text(length: int) -> str:
+    """Text that cannot be compressed: what is too long for an index is so only then."""
+    return "".join(random.Random(1).choices(string.printable, k=length))
 
 
 @contextmanager

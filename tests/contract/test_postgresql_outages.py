@@ -10,6 +10,7 @@ from secrets import token_hex
 from select import select as wait_readable
 from threading import Event, Thread
 from time import monotonic
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url, text
@@ -17,10 +18,12 @@ from sqlalchemy import make_url, text
 from limetask import database
 from limetask import store as store_module
 from limetask.errors import StoreError
+from limetask.message import Claim, HandlerGone
 from limetask.store import Store
 from limetask_worker import schema
-from limetask_worker.store_writer import StoreWriter
-from tests.contract.records import SENT, ended, engine_of, execute, new_id, status_of
+from limetask_worker.store_writer import RecordRejectedError, StoreWriter
+from tests.contract.records import SENT, ended, engine_of, new_id, started, status_of
+from tests.databases import end_sessions, set_read_only
 
 
 @pytest.fixture
@@ -109,13 +112,31 @@ def test_a_restarted_server_is_not_noticed(postgresql_url: str) -> None:
     with closing(Store(postgresql_url)) as store, closing(StoreWriter(postgresql_url)) as writer:
         assert store.read(record.task_id, "shop") is None
         assert writer.running_under("host:12:a") == []
-        execute(
-            postgresql_url,
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
+        end_sessions(postgresql_url)
         writer.merge([record])
         assert store.read(record.task_id, "shop") == status_of(record)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda writer: writer.merge([ended(new_id())]),
+        lambda writer: writer.claim(Claim(started(new_id()), False, ""), 5, take_over=False),
+        lambda writer: writer.prune(SENT),
+        lambda writer: writer.delete_handler(HandlerGone("pkg.handlers.tell", SENT)),
+    ],
+    ids=["merge", "claim", "prune", "delete_handler"],
+)
+def test_a_session_that_takes_no_writes_is_given_up(postgresql_url: str, use: Callable[[StoreWriter], Any]) -> None:
+    """A session that was opened while the server took no writes stays so: the next try has one of its own."""
+    schema.upgrade(postgresql_url)
+    with closing(StoreWriter(postgresql_url)) as writer:
+        set_read_only(postgresql_url)
+        with pytest.raises(StoreError, match="read-only transaction") as caught:
+            use(writer)
+        assert not isinstance(caught.value, RecordRejectedError)
+        set_read_only(postgresql_url, read_only=False)
+        use(writer)
 
 
 class FreezableProxy:

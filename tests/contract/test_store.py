@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import inspect, make_url, text
 
 from limetask.errors import StoreError, StoreUrlError
+from limetask.message import Claim, HandlerBindings, HandlerGone, Released
 from limetask.status import ErrorInfo
 from limetask.store import Store, task_status
 from limetask_worker import schema
@@ -34,6 +35,7 @@ from tests.contract.records import (
     execute,
     failed,
     new_id,
+    random_text,
     started,
     status_of,
     winner,
@@ -271,6 +273,30 @@ def test_a_name_with_nul_is_refused_by_postgresql(postgresql_url: str) -> None:
     schema.upgrade(postgresql_url)
     with closing(StoreWriter(postgresql_url)) as writer, pytest.raises(RecordRejectedError):
         writer.merge([ended(new_id(), app="a\x00b")])
+
+
+USES_OF_ODD_VALUES: dict[str, Callable[[StoreWriter], Any]] = {
+    "an id that is none": lambda writer: writer.release([Released("x", 1, "host:12:a", STARTED)]),
+    "a released worker": lambda writer: writer.release([Released("a\x00b", 1, "host:12:a", STARTED)]),
+    "a lost worker": lambda writer: writer.running_under("a\x00b"),
+    "a claim": lambda writer: writer.claim(Claim(started(new_id(), app="a\x00b"), False, ""), 5, take_over=False),
+    "too long for an index": lambda writer: writer.merge([started(new_id(), worker=random_text(20_000))]),
+    "a handler": lambda writer: writer.merge_handlers([HandlerBindings("a\x00b", [], STARTED)], STARTED),
+    "bindings": lambda writer: writer.forget_bindings("a\x00b", []),
+    "a handler that is gone": lambda writer: writer.delete_handler(HandlerGone("a\x00b", STARTED)),
+}
+
+
+@pytest.mark.parametrize("use", USES_OF_ODD_VALUES.values(), ids=USES_OF_ODD_VALUES.keys())
+def test_what_postgresql_refuses_is_no_failure_of_the_store(
+    postgresql_url: str, use: Callable[[StoreWriter], Any]
+) -> None:
+    """Whatever a method was given that the database cannot take: it is refused, and must not be tried again."""
+    schema.upgrade(postgresql_url)
+    with closing(StoreWriter(postgresql_url)) as writer:
+        with pytest.raises(RecordRejectedError):
+            use(writer)
+        writer.merge([ended(new_id())])
 
 
 def test_writing_without_a_schema_is_no_refusal(store_url: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from limetask import Settings
+from tests.databases import end_sessions, set_read_only
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
 from tests.faults.ledger import Ledger, now
@@ -64,6 +65,22 @@ def test_postgresql_dies_and_comes_back(
 
     ledger = open_ledger(replace(quick_settings, store_url=own_database.url))
     run_while_the_store_is_down("PostgreSQL stopped at once, and started again", ledger, employ, down)
+
+
+def test_postgresql_answers_read_only_and_then_not(
+    quick_settings: Settings, postgresql_url: str, open_ledger: OpenLedger, employ: StartWorker
+) -> None:
+    """A failover behind one address: the new server takes no writes yet when the sessions of the old one are cut."""
+
+    @contextmanager
+    def down() -> Iterator[None]:
+        set_read_only(postgresql_url)
+        end_sessions(postgresql_url)
+        yield
+        set_read_only(postgresql_url, read_only=False)
+
+    ledger = open_ledger(replace(quick_settings, store_url=postgresql_url))
+    run_while_the_store_is_down("PostgreSQL fails over, and takes no writes at first", ledger, employ, down)
 
 
 def test_sqlite_is_locked_by_another_program(

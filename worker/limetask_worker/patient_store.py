@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,10 +21,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RETRY_SECONDS = 1.0
+_COMPLAIN_EVERY_SECONDS = 60.0
 
 
 class PatientStore:
-    """Does what StoreWriter does in a thread of its own, again and again while the store cannot be reached.
+    """Does what StoreWriter does in a thread of its own, again and again while the store cannot be used.
 
     It belongs to one loop. Of the errors of StoreWriter only RecordRejectedError is raised.
     """
@@ -86,17 +88,39 @@ class PatientStore:
         return await self._do(lambda: work(writer))
 
     async def _do(self, work: Callable[[], T]) -> T:
-        complained = False
+        complaint = _Complaint()
         while True:
             try:
-                return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+                done = await asyncio.get_running_loop().run_in_executor(self._thread, work)
             except RecordRejectedError:
                 raise
             except StoreError as exc:
-                if not complained:
-                    logger.error("the store cannot be used, records wait in the results queue: %s", exc)
-                complained = True
+                complaint.note(exc)
                 await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                complaint.end()
+                return done
+
+
+class _Complaint:
+    """Says that the store cannot be used: at once, now and then while it lasts, and when it is over."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._said = 0.0
+
+    def note(self, error: StoreError) -> None:
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = self._said = now
+            logger.error("the store cannot be used, records wait in the results queue: %s", error)
+        elif now - self._said >= _COMPLAIN_EVERY_SECONDS:
+            self._said = now
+            logger.error("the store cannot be used for %.0f s now, records wait: %s", now - self._begun, error)
+
+    def end(self) -> None:
+        if self._begun is not None:
+            logger.warning("the store can be used again, after %.0f s", time.monotonic() - self._begun)
 
 
 def _bring_up_to_date(url: str) -> None:

@@ -41,6 +41,9 @@ from limetask.store import event_handler, is_started, task_status
 from limetask_worker.starts import Starts, earlier_starts_text, start_of, starts_in
 from limetask_worker.upsert import Row, upsert
 
+# PostgreSQL's class of errors for a value that is too large, as for an index.
+_LIMIT_EXCEEDED = "54"
+
 WRITE_SECONDS = 30
 """Time for PostgreSQL to run one statement, or for SQLite to get its lock."""
 
@@ -58,7 +61,8 @@ class StoreWriter:
     """Writes statuses and prunes them. For one thread, in the process that made it.
 
     The schema must be there: see `limetask_worker.schema.upgrade`. Every method raises StoreError when the store
-    cannot be used now, having changed nothing; the next call connects anew.
+    cannot be used now, having changed nothing, and the next call connects again; RecordRejectedError if the database
+    refuses something of what it was given, whichever it is.
     """
 
     def __init__(self, url: str) -> None:
@@ -71,14 +75,11 @@ class StoreWriter:
         self._note_handler = _upsert_handler(self._url.get_backend_name())
 
     def merge(self, records: Iterable[Started | Completion]) -> None:
-        """Bring the rows of these tasks forward, in one transaction: all of them or none.
-
-        Raises RecordRejectedError if the database refuses one of the records, whichever it is.
-        """
+        """Bring the rows of these tasks forward, in one transaction: all of them or none."""
         rows = _newest_rows(records)
         if not rows:
             return
-        with _write_errors(self._url), self._engine.begin() as connection:
+        with self._transaction() as connection:
             self._bring_forward.write(connection, rows)
 
     def unheard_of(self, starts: Iterable[Started]) -> set[tuple[str, int]]:
@@ -101,9 +102,9 @@ class StoreWriter:
 
         All in one transaction. To decide the same claim twice, as after a redelivery, gives the same answer. A task
         may begin `max_begun` times. `take_over` is whether a late task may be taken from the worker that has started
-        it. Raises RecordRejectedError if the database refuses one of the records.
+        it.
         """
-        with _write_errors(self._url), self._engine.begin() as connection:
+        with self._transaction() as connection:
             known = _stored(connection, [claim.start.task_id for claim in claims])
             given: dict[str, Row] = {}
             verdicts = []
@@ -124,7 +125,7 @@ class StoreWriter:
         tasks of which a start was recorded, and is not any more.
         """
         released = list(starts)
-        with store_errors(self._url), self._engine.begin() as connection:
+        with self._transaction() as connection:
             known = _stored(connection, [one.task_id for one in released])
             left = _left_after(released, known)
             forgotten = [{"of_task_id": task_id} for task_id, starts in left.items() if not starts.count]
@@ -141,22 +142,21 @@ class StoreWriter:
 
     def running_under(self, worker: str) -> list[Started]:
         """Return the tasks that `worker` has started and not ended, as far as is recorded."""
-        with store_errors(self._url), self._engine.connect() as connection:
+        with self._transaction() as connection:
             return [_started_of(row) for row in connection.execute(_RUNNING_UNDER, {"worker": worker})]
 
     def workers_running(self) -> list[str]:
         """Return the workers under which early-ack tasks have started and not ended."""
-        with store_errors(self._url), self._engine.connect() as connection:
+        with self._transaction() as connection:
             return list(connection.execute(_WORKERS_RUNNING).scalars())
 
     def merge_handlers(self, handlers: Iterable[HandlerBindings], heard_at: datetime) -> dict[str, frozenset[str]]:
         """Add to what is known of these handlers, heard of at `heard_at`. In one transaction.
 
-        Returns for each all its recorded bindings: what it has declared now, and what it had declared before. Raises
-        RecordRejectedError if the database refuses one of them.
+        Returns for each all its recorded bindings: what it has declared now, and what it had declared before.
         """
         recorded = {}
-        with _write_errors(self._url), self._engine.begin() as connection:
+        with self._transaction() as connection:
             for handler in sorted(handlers, key=attrgetter("name")):
                 connection.execute(self._note_handler, _handler_row(handler, heard_at))
                 recorded[handler.name] = _bindings_of(connection, handler.name).union(handler.bindings)
@@ -165,25 +165,37 @@ class StoreWriter:
 
     def forget_bindings(self, name: str, bindings: Iterable[str]) -> None:
         """Record that a handler's queue is not bound by these any more. In one transaction."""
-        with store_errors(self._url), self._engine.begin() as connection:
+        with self._transaction() as connection:
             if connection.execute(_LOCK_HANDLER, {"of_name": name}).rowcount:
                 kept = _bindings_of(connection, name).difference(bindings)
                 connection.execute(_SET_BINDINGS, _bindings_row(name, kept))
 
     def delete_handler(self, gone: HandlerGone) -> None:
         """Forget a handler whose queue was deleted, unless a worker has declared it since."""
-        with store_errors(self._url), self._engine.begin() as connection:
+        with self._transaction() as connection:
             connection.execute(_DELETE_HANDLER, asdict(gone))
 
     def prune(self, before: datetime, limit: int = 1000) -> int:
         """Delete the oldest tasks that ended before `before`, `limit` at most, and return how many there were."""
         bounds = {"oldest_id": ids.oldest_id(before), "before": before, "limit": limit}
-        with store_errors(self._url), self._engine.begin() as connection:
+        with self._transaction() as connection:
             return connection.execute(_PRUNE, bounds).rowcount
 
     def close(self) -> None:
         """Close the connection. A later call opens a new one."""
         self._engine.dispose()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with _write_errors(self._url), self._engine.begin() as connection:
+                yield connection
+        except RecordRejectedError:
+            raise
+        except StoreError:
+            # The session itself may be at fault: one that was opened while the server took no writes stays read-only.
+            self._engine.dispose()
+            raise
 
 
 _RUNNING_UNDER = select(
@@ -411,10 +423,12 @@ def _write_errors(url: URL) -> Iterator[None]:
 
 
 def _is_refusal(error: Exception) -> bool:
+    """Return True if the data is at fault. Whatever is not known to be a refusal is a fault of the store."""
     # A plain StatementError is SQLAlchemy's: the value did not get as far as the driver.
-    return not isinstance(error, StatementError) or (
-        isinstance(error, DataError | IntegrityError) or type(error) is StatementError
-    )
+    if not isinstance(error, StatementError) or type(error) is StatementError:
+        return True
+    sql_state = getattr(error.orig, "sqlstate", None) or ""
+    return isinstance(error, DataError | IntegrityError) or sql_state.startswith(_LIMIT_EXCEEDED)
 
 
 def _reason(error: Exception) -> str:
