@@ -148,6 +148,8 @@ def _text(headers: Mapping[str, Any], name: str) -> str:
     value = headers.get(name)
     if not isinstance(value, str) or not value:
         raise MessageRefusedError(f"header {name!r} is {value!r}, not a text")
+    if "\x00" in value:  # a database might refuse it
+        raise MessageRefusedError(f"header {name!r} is {value!r}, with a NUL character")
     return value
 
 

@@ -85,6 +85,8 @@ class Decision(StrEnum):
     STARTED_ELSEWHERE = "started elsewhere"
     ENDED = "ended"
     BEGUN_TOO_OFTEN = "begun too often"
+    REFUSED = "refused"
+    """Its start cannot be recorded, so nobody could tell whether it has run before."""
 
 
 @value

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
 
-from limetask import ids
-from limetask.codec import JSON, MAX_ATTEMPT, new_message_id, valid_text
+from limetask.codec import JSON, new_message_id, valid_text
 from limetask.errors import MessageRefusedError
 from limetask.message import (
     Alive,
@@ -28,9 +26,22 @@ from limetask.message import (
     Verdict,
     WorkerLost,
 )
-from limetask.status import ErrorInfo, Status
-
-_ENDS = {status.value: status for status in (Status.SUCCESS, Status.FAILURE)}
+from limetask.record_fields import (
+    Refusing,
+    attempt_of,
+    end_of,
+    error_of,
+    key_of,
+    list_of,
+    moment_of,
+    name_of,
+    own_task_id,
+    task_id_of,
+    task_name_of,
+    text_of,
+    truth_of,
+)
+from limetask.status import ErrorInfo
 
 
 def encode_completion(completion: Completion, result: bytes | None = None) -> Envelope:
@@ -60,21 +71,21 @@ def encode_completion(completion: Completion, result: bytes | None = None) -> En
 
 def decode_completion(body: bytes) -> Completion:
     """Return the end that an event tells of; raises MessageRefusedError for anything else."""
-    with _Refusing("completion"):
+    with Refusing("completion"):
         fields = orjson.loads(body)
         return Completion(
-            id=_text(fields["id"]),
-            task_id=_own_task_id(fields),
-            task_name=_text(fields["task_name"]),
-            app=fields["app"],
-            status=_terminal(fields["status"]),
+            id=text_of(fields["id"]),
+            task_id=own_task_id(fields),
+            task_name=task_name_of(fields["task_name"]),
+            app=name_of(fields["app"]),
+            status=end_of(fields["status"]),
             result=fields["result"],
-            error=_error(fields["error"]),
-            attempt=_attempt(fields["attempt"]),
-            worker=None if fields["worker"] is None else _text(fields["worker"]),
-            sent_at=_moment(fields["sent_at"]),
-            started_at=None if fields["started_at"] is None else _moment(fields["started_at"]),
-            finished_at=_moment(fields["finished_at"]),
+            error=error_of(fields["error"]),
+            attempt=attempt_of(fields["attempt"]),
+            worker=None if fields["worker"] is None else name_of(fields["worker"]),
+            sent_at=moment_of(fields["sent_at"]),
+            started_at=None if fields["started_at"] is None else moment_of(fields["started_at"]),
+            finished_at=moment_of(fields["finished_at"]),
         )
 
 
@@ -85,20 +96,32 @@ def encode_started(records: Sequence[Started]) -> Envelope:
 
 def decode_started(body: bytes) -> list[Started]:
     """Return the starts in a message; raises MessageRefusedError for anything else."""
-    with _Refusing("started"):
-        return [_started(fields) for fields in orjson.loads(body)]
+    with Refusing("started"):
+        return [_started(fields) for fields in list_of(orjson.loads(body))]
+
+
+def readable_starts(body: bytes) -> list[Started]:
+    """Return the starts of a message that `decode_started` refuses which can be read all the same."""
+    with contextlib.suppress(MessageRefusedError), Refusing("started"):
+        return [start for fields in list_of(orjson.loads(body)) for start in _readable_start(fields)]
+    return []
+
+
+def _readable_start(fields: Any) -> Iterator[Started]:
+    with contextlib.suppress(MessageRefusedError), Refusing("started"):
+        yield _started(fields)
 
 
 def _started(fields: dict[str, Any]) -> Started:
     return Started(
-        task_id=_own_task_id(fields),
-        task_name=_text(fields["task_name"]),
-        app=fields["app"],
-        attempt=_attempt(fields["attempt"]),
-        worker=_text(fields["worker"]),
-        acks_late=_truth(fields["acks_late"]),
-        sent_at=_moment(fields["sent_at"]),
-        started_at=_moment(fields["started_at"]),
+        task_id=own_task_id(fields),
+        task_name=task_name_of(fields["task_name"]),
+        app=name_of(fields["app"]),
+        attempt=attempt_of(fields["attempt"]),
+        worker=name_of(fields["worker"]),
+        acks_late=truth_of(fields["acks_late"]),
+        sent_at=moment_of(fields["sent_at"]),
+        started_at=moment_of(fields["started_at"]),
     )
 
 
@@ -109,13 +132,13 @@ def encode_claim(claim: Claim) -> Envelope:
 
 def decode_claim(body: bytes) -> Claim:
     """Return the claim in a message; raises MessageRefusedError for anything else."""
-    with _Refusing("claim"):
+    with Refusing("claim"):
         fields = orjson.loads(body)
         return Claim(
             start=_started(fields["start"]),
-            may_run_again=_truth(fields["may_run_again"]),
-            reply_to=_text(fields["reply_to"]),
-            may_begin_elsewhere=_truth(fields["may_begin_elsewhere"]),
+            may_run_again=truth_of(fields["may_run_again"]),
+            reply_to=text_of(fields["reply_to"]),
+            may_begin_elsewhere=truth_of(fields["may_begin_elsewhere"]),
         )
 
 
@@ -126,15 +149,15 @@ def encode_verdict(verdict: Verdict) -> Envelope:
 
 def decode_verdict(body: bytes) -> Verdict:
     """Return the verdict in a message; raises MessageRefusedError for anything else."""
-    with _Refusing("verdict"):
+    with Refusing("verdict"):
         fields = orjson.loads(body)
         return Verdict(
-            task_id=_text(fields["task_id"]),
-            attempt=_attempt(fields["attempt"]),
-            started_at=_moment(fields["started_at"]),
+            task_id=text_of(fields["task_id"]),
+            attempt=attempt_of(fields["attempt"]),
+            started_at=moment_of(fields["started_at"]),
             decision=Decision(fields["decision"]),
             begun=int(fields["begun"]),
-            worker=None if fields["worker"] is None else _text(fields["worker"]),
+            worker=None if fields["worker"] is None else text_of(fields["worker"]),
         )
 
 
@@ -145,13 +168,13 @@ def encode_released(released: Released) -> Envelope:
 
 def decode_released(body: bytes) -> Released:
     """Return who takes which start back; raises MessageRefusedError for anything else."""
-    with _Refusing("released"):
+    with Refusing("released"):
         fields = orjson.loads(body)
         return Released(
-            task_id=_text(fields["task_id"]),
-            attempt=_attempt(fields["attempt"]),
-            worker=_text(fields["worker"]),
-            started_at=_moment(fields["started_at"]),
+            task_id=task_id_of(fields["task_id"]),
+            attempt=attempt_of(fields["attempt"]),
+            worker=name_of(fields["worker"]),
+            started_at=moment_of(fields["started_at"]),
         )
 
 
@@ -162,9 +185,9 @@ def encode_returned(returned: Returned) -> Envelope:
 
 def decode_returned(body: bytes) -> Returned:
     """Return which tasks a worker lets go of; raises MessageRefusedError for anything else."""
-    with _Refusing("returned"):
+    with Refusing("returned"):
         tasks = orjson.loads(body)["tasks"]
-        return Returned([(_text(task_id), _attempt(attempt)) for task_id, attempt in tasks])
+        return Returned([(task_id_of(task_id), attempt_of(attempt)) for task_id, attempt in tasks])
 
 
 def encode_alive(alive: Alive) -> Envelope:
@@ -174,10 +197,13 @@ def encode_alive(alive: Alive) -> Envelope:
 
 def decode_alive(body: bytes) -> Alive:
     """Return whose sign of life it is; raises MessageRefusedError for anything else."""
-    with _Refusing("alive"):
+    with Refusing("alive"):
         fields = orjson.loads(body)
-        workers = {worker: None if held is None else [*map(_text, held)] for worker, held in fields["workers"].items()}
-        return Alive(_moment(fields["seen_at"]), workers)
+        workers = {
+            name_of(worker): None if held is None else [*map(text_of, list_of(held))]
+            for worker, held in fields["workers"].items()
+        }
+        return Alive(moment_of(fields["seen_at"]), workers)
 
 
 def encode_echo(echo: Echo) -> Envelope:
@@ -187,9 +213,9 @@ def encode_echo(echo: Echo) -> Envelope:
 
 def decode_echo(body: bytes) -> Echo:
     """Return which recorder sent this to itself, and when; raises MessageRefusedError for anything else."""
-    with _Refusing("echo"):
+    with Refusing("echo"):
         fields = orjson.loads(body)
-        return Echo(_text(fields["recorder"]), float(fields["sent_at"]))
+        return Echo(text_of(fields["recorder"]), float(fields["sent_at"]))
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:
@@ -199,15 +225,17 @@ def encode_worker_lost(lost: WorkerLost) -> Envelope:
 
 def decode_worker_lost(body: bytes) -> WorkerLost:
     """Return which worker process was lost; raises MessageRefusedError for anything else."""
-    with _Refusing("worker-lost"):
+    with Refusing("worker-lost"):
         fields = orjson.loads(body)
-        begun = None if fields["begun"] is None else [*map(_begun, fields["begun"])]
-        return WorkerLost(_text(fields["worker"]), _text(fields["reason"]), _moment(fields["lost_at"]), begun)
+        begun = None if fields["begun"] is None else [*map(_begun, list_of(fields["begun"]))]
+        return WorkerLost(name_of(fields["worker"]), text_of(fields["reason"]), moment_of(fields["lost_at"]), begun)
 
 
 def _begun(fields: dict[str, Any]) -> Begun:
     exceeded = fields["exceeded"]
-    return Begun(_text(fields["task_id"]), _attempt(fields["attempt"]), None if exceeded is None else float(exceeded))
+    return Begun(
+        text_of(fields["task_id"]), attempt_of(fields["attempt"]), None if exceeded is None else float(exceeded)
+    )
 
 
 def encode_handlers(handlers: Sequence[HandlerBindings]) -> Envelope:
@@ -217,10 +245,12 @@ def encode_handlers(handlers: Sequence[HandlerBindings]) -> Envelope:
 
 def decode_handlers(body: bytes) -> list[HandlerBindings]:
     """Return the handlers in a message; raises MessageRefusedError for anything else."""
-    with _Refusing("handlers"):
+    with Refusing("handlers"):
         return [
-            HandlerBindings(_text(fields["name"]), [*map(_text, fields["bindings"])], _moment(fields["declared_at"]))
-            for fields in orjson.loads(body)
+            HandlerBindings(
+                key_of(fields["name"]), [*map(key_of, list_of(fields["bindings"]))], moment_of(fields["declared_at"])
+            )
+            for fields in list_of(orjson.loads(body))
         ]
 
 
@@ -231,75 +261,12 @@ def encode_handler_gone(gone: HandlerGone) -> Envelope:
 
 def decode_handler_gone(body: bytes) -> HandlerGone:
     """Return which handler is gone; raises MessageRefusedError for anything else."""
-    with _Refusing("handler-gone"):
+    with Refusing("handler-gone"):
         fields = orjson.loads(body)
-        return HandlerGone(_text(fields["name"]), _moment(fields["gone_at"]))
+        return HandlerGone(key_of(fields["name"]), moment_of(fields["gone_at"]))
 
 
 def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:
     if error is None:
         return None
     return {name: valid_text(getattr(error, name)) for name in ("type", "message", "traceback")}
-
-
-def _error(fields: Any) -> ErrorInfo | None:
-    if fields is None:
-        return None
-    return ErrorInfo(**{name: _text(value) for name, value in fields.items()})
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _truth(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is neither true nor false")
-    return value
-
-
-def _attempt(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= MAX_ATTEMPT:
-        raise ValueError(f"{value!r} is no attempt")
-    return value
-
-
-def _own_task_id(fields: Mapping[str, Any]) -> str:
-    task_id, app = fields["task_id"], fields["app"]
-    if not isinstance(task_id, str) or not isinstance(app, str) or not ids.belongs_to(task_id, app):
-        raise ValueError(f"task id {task_id!r} was not made for application {app!r}")
-    return task_id
-
-
-def _terminal(name: str) -> Status:
-    status = _ENDS.get(name)
-    if status is None:
-        raise ValueError(f"{name!r} is not the end of a task")
-    return status
-
-
-def _moment(text: Any) -> datetime:
-    moment = datetime.fromisoformat(_text(text))
-    if moment.tzinfo is UTC:  # as limetask writes it
-        return moment
-    if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
-    return moment.astimezone(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusing:
-    """Turns whatever a malformed record raises into one MessageRefusedError."""
-
-    kind: str
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, KeyError):
-            raise MessageRefusedError(f"not a {self.kind} record: it has no field {error}") from error
-        if isinstance(error, ValueError | TypeError | AttributeError | OverflowError):
-            raise MessageRefusedError(f"not a {self.kind} record: {error}") from error

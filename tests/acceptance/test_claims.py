@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pika
+import pytest
 
-from limetask import Settings, Status, get_status, ids
+from limetask import Settings, Status, configure, get_status, ids, send_task
 from limetask.arguments import encode_arguments
 from limetask.codec import encode_task
 from limetask.message import Claim, Decision, Envelope, Released, Started, TaskIdentity, Verdict
 from limetask.records import decode_claim, decode_verdict, encode_claim, encode_released, encode_started
 from limetask.topology import Names
-from tests.broker import channel_to, declare_namespace
+from tests.broker import channel_to, declare_namespace, queue_length, take_all
+from tests.databases import new_postgresql_database
+from tests.services import POSTGRES_URL
 from tests.waiting import eventually
 from tests.worker import Worker
 
@@ -60,6 +63,34 @@ def test_a_claim_that_was_asked_twice_and_granted_late_loses_no_task(
             os.kill(process, signal.SIGCONT)
     ended = get_status(identity.task_id, "acme").wait(30)
     assert (ended.status, ended.result) == (Status.SUCCESS, 3)
+
+
+def test_a_claim_that_cannot_be_recorded_is_answered(
+    settings: Settings, start_worker: Callable[..., Worker], latin_database: str
+) -> None:
+    """The store refuses an application's name, so nobody can tell whether its task has run: it becomes a dead letter.
+
+    Tasks of others go on meanwhile.
+    """
+    names = Names(settings.namespace)
+    identity = TaskIdentity(ids.new_task_id("\u0434\u043e\u043c"), "shop.tasks.add", "\u0434\u043e\u043c", 1, None)
+    configure(replace(settings, store_url=latin_database))
+    start_worker(replace(settings, store_url=latin_database), "shop", "--processes", "1")
+    with channel_to(settings.broker_url) as channel:
+        task = encode_task(identity, encode_arguments([1, 2], {}, 1000), put_off=1)
+        publish(channel, names.tasks_exchange, names.task_queue("default"), task)
+    # Its claim, its own message, and its failure, which cannot be recorded either.
+    letters = take_all(settings.broker_url, names.dead_queue, 3)
+    assert {letter.headers["kind"] for letter in letters} == {"claim", "", "completion"}
+    assert send_task("shop.tasks.add", "acme", 1, 2).wait(30).result == 3
+    assert queue_length(settings.broker_url, names.dead_queue) == 0
+
+
+@pytest.fixture
+def latin_database() -> Iterator[str]:
+    """The URL of an empty database that holds Western European characters only."""
+    with new_postgresql_database(os.environ[POSTGRES_URL], "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0") as url:
+        yield url
 
 
 class Spy:

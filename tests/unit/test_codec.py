@@ -72,6 +72,8 @@ class TestIdentity:
             ({"task": ["pkg.add"]}, "header 'task'"),
             ({"app": ...}, "header 'app' is None"),
             ({"app": 3}, "header 'app' is 3"),
+            ({"app": "a\x00b"}, "with a NUL character"),
+            ({"task": "pkg.a\x00b"}, "with a NUL character"),
             ({"attempt": ...}, "header 'attempt' is None"),
             ({"attempt": "1"}, "header 'attempt' is '1'"),
             ({"attempt": 0}, "header 'attempt' is 0"),

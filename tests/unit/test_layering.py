@@ -23,7 +23,7 @@ LAYERS = [
     ["errors", "ids", "status", "topology", "context", "value", "origin", "plain"],
     ["message", "settings", "application", "arguments", "functions", "registry", "signing", "retry"],
     ["codec", "results", "patterns"],
-    ["records", "handlers"],
+    ["record_fields", "records", "handlers"],
     ["events"],
     ["amqp", "database", "store", "reading", "ends"],
     ["listener", "dead_letters", "delays", "handler_registry", "sending"],

@@ -32,6 +32,7 @@ from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
 
+_START_REFUSED = "the recorder cannot record its start, as its log says, so nobody could tell whether it has run before"
 _WARN_RESULT_BYTES = 64 * 1024
 # Of each queue: those that are started ahead, and as many again on their way here. All are unacked.
 _PREFETCH_AHEAD = 256
@@ -203,15 +204,18 @@ class Consumer:
                 # It may be the only message of a task that its worker has lost, or dies with before it has begun.
                 self._settler.put_off(work, f"started by {verdict.worker}")
             case Decision.BEGUN_TOO_OFTEN:
-                self._let_go(work)
-                self._settler.refused(
-                    work.delivery, work.message.identity, _begun_too_often(verdict), "BegunTooOftenError"
-                )
-                for copy in work.copies:
-                    self._connection.ack(copy)
+                self._refuse(work, _begun_too_often(verdict), "BegunTooOftenError")
+            case Decision.REFUSED:
+                self._refuse(work, _START_REFUSED, "StartRefusedError")
             case Decision.ENDED:
                 self._let_go(work)
                 self._settler.dropped(work, verdict.decision.value)
+
+    def _refuse(self, work: Work, reason: str, error_type: str) -> None:
+        self._let_go(work)
+        self._settler.refused(work.delivery, work.message.identity, reason, error_type)
+        for copy in work.copies:
+            self._connection.ack(copy)
 
     def _give_up(self, work: Work, *, began_before: bool = False) -> None:
         """Leave a task to others that has not begun here, whatever is recorded of it.

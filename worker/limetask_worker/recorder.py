@@ -12,14 +12,13 @@ import gc
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TypeVar
 
 from limetask.amqp import Connection, Delivery, Subscription
-from limetask.codec import encode_dead_letter
-from limetask.errors import BrokerError, MessageRefusedError
+from limetask.errors import BrokerError
 from limetask.message import Completion, Echo, Envelope, Returned, Started, WorkerLost
 from limetask.records import (
     decode_alive,
@@ -33,9 +32,11 @@ from limetask.records import (
     decode_started,
     decode_worker_lost,
     encode_echo,
+    readable_starts,
 )
 from limetask.settings import Settings, current_settings
 from limetask.topology import Names, completion_bindings
+from limetask_worker.acting import Acting
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.handed_back import HandedBack
 from limetask_worker.handler_queues import HandlerQueues
@@ -44,7 +45,6 @@ from limetask_worker.patient_store import PatientStore
 from limetask_worker.process import run_child, unless_stopped
 from limetask_worker.rate import Rate
 from limetask_worker.signs_of_life import give_signs_of_life
-from limetask_worker.store_writer import RecordRejectedError
 from limetask_worker.verdicts import Verdicts
 
 logger = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class Recorder:
         self._more_than_starts = asyncio.Event()
         self._batch_begun = 0.0
         self._rate = Rate()
+        self._acting = Acting(publishing, self._names)
         self._store = PatientStore(settings.resolved_store_url)
         handed_back = HandedBack()
         self._losses = Losses(self._store, publishing, self._names, handed_back, settings.worker_timeout, name)
@@ -185,64 +186,27 @@ class Recorder:
         for kind, group in groupby(deliveries, key=_group_of):
             match kind:
                 case "records":
-                    await self._together(group, _records_in, self._write)
+                    await self._acting.together(group, _records_in, self._write, _records_left_in)
                 case "claim":
-                    await self._together(group, _one(decode_claim), self._verdicts.decide)
+                    await self._acting.together(group, _one(decode_claim), self._verdicts.decide)
                 case "released":
-                    await self._together(group, _one(decode_released), self._verdicts.release)
+                    await self._acting.together(group, _one(decode_released), self._verdicts.release)
                 case "returned":
-                    await self._each(group, decode_returned, self._note_return)
+                    await self._acting.each(group, decode_returned, self._note_return)
                 case "alive":
-                    await self._each(group, decode_alive, self._losses.note_life)
+                    await self._acting.each(group, decode_alive, self._losses.note_life)
                 case "echo":
-                    await self._each(group, decode_echo, self._losses.note_echo)
+                    await self._acting.each(group, decode_echo, self._losses.note_echo)
                 case "worker-lost":
-                    await self._each(group, decode_worker_lost, self._note_death)
+                    await self._acting.each(group, decode_worker_lost, self._note_death)
                 case "handlers":
-                    await self._each(group, decode_handlers, self._handlers.note)
+                    await self._acting.each(group, decode_handlers, self._handlers.note)
                 case "handler-gone":
-                    await self._each(group, decode_handler_gone, self._handlers.note_gone)
+                    await self._acting.each(group, decode_handler_gone, self._handlers.note_gone)
                 case _:
                     for delivery in group:
-                        await self._set_aside(delivery, f"a record of unknown kind {delivery.envelope.kind!r}")
+                        await self._acting.set_aside(delivery, f"a record of unknown kind {delivery.envelope.kind!r}")
         self._consuming.ack(deliveries[-1], multiple=True)
-
-    async def _each(
-        self, group: Iterable[Delivery], decode: Callable[[bytes], T], act: Callable[[T], Awaitable[None]]
-    ) -> None:
-        for delivery in group:
-            try:
-                await act(decode(delivery.envelope.body))
-            except (MessageRefusedError, RecordRejectedError) as exc:
-                await self._set_aside(delivery, str(exc))
-
-    async def _together(
-        self,
-        group: Iterable[Delivery],
-        decode: Callable[[Delivery], Sequence[T]],
-        act: Callable[[Sequence[T]], Awaitable[None]],
-    ) -> None:
-        """Act on all that a run of deliveries holds at once, or one by one if the store refuses something of it."""
-        told: list[tuple[Delivery, Sequence[T]]] = []
-        for delivery in group:
-            try:
-                told.append((delivery, decode(delivery)))
-            except MessageRefusedError as exc:
-                await self._set_aside(delivery, str(exc))
-        try:
-            await act([value for _, values in told for value in values])
-        except RecordRejectedError:
-            await self._one_by_one(told, act)
-
-    async def _one_by_one(
-        self, told: Iterable[tuple[Delivery, Sequence[T]]], act: Callable[[Sequence[T]], Awaitable[None]]
-    ) -> None:
-        for delivery, values in told:
-            for value in values:
-                try:
-                    await act([value])
-                except RecordRejectedError as exc:
-                    await self._set_aside(delivery, str(exc))
 
     async def _write(self, records: Sequence[Record]) -> None:
         await self._store.merge(records)
@@ -271,11 +235,6 @@ class Recorder:
         # Nobody is told when a binding is taken away.
         with contextlib.suppress(BrokerError):
             await self._publishing.declare(completion_bindings(self._names))
-
-    async def _set_aside(self, delivery: Delivery, reason: str) -> None:
-        logger.error("dead-lettered a message from %s: %s", delivery.queue, reason)
-        letter = encode_dead_letter(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
-        await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
 
     async def _prune_for_ever(self) -> None:
         while True:
@@ -310,6 +269,11 @@ def _records_in(delivery: Delivery) -> Sequence[Record]:
     if delivery.envelope.kind == "started":
         return decode_started(delivery.envelope.body)
     return [decode_completion(delivery.envelope.body)]
+
+
+def _records_left_in(delivery: Delivery) -> Sequence[Record]:
+    """Return what can be read of a message that was refused: starts of other tasks, perhaps of other applications."""
+    return readable_starts(delivery.envelope.body) if delivery.envelope.kind == "started" else ()
 
 
 def _one(decode: Callable[[bytes], T]) -> Callable[[Delivery], Sequence[T]]:

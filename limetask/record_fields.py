@@ -1,0 +1,132 @@
+"""The values in a record's JSON: each is what it must be, or the record is refused.
+
+A record that the store would refuse, or with which nobody can reckon, is to be found out here: it stops nothing then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from limetask import ids
+from limetask.codec import MAX_ATTEMPT
+from limetask.errors import MessageRefusedError
+from limetask.patterns import MAX_KEY_BYTES
+from limetask.registry import MAX_TASK_NAME_BYTES
+from limetask.status import ErrorInfo, Status
+
+_ENDS = {status.value: status for status in (Status.SUCCESS, Status.FAILURE)}
+
+# Of the times that a clock may show, those that every database can keep, in every time zone, and that can be reckoned
+# with: a task's id holds the same.
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+_LONGEST_REASON = 500  # characters: a reason is read by people, and travels in a header
+
+
+def error_of(fields: Any) -> ErrorInfo | None:
+    """Return why a task has failed, None if it has not."""
+    if fields is None:
+        return None
+    return ErrorInfo(**{name: text_of(value) for name, value in fields.items()})
+
+
+def text_of(value: Any) -> str:
+    """Return a text."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def name_of(value: Any) -> str:
+    """Return a text that becomes a value of a column: PostgreSQL has no NUL in texts."""
+    text = text_of(value)
+    if "\x00" in text:
+        raise ValueError(f"{value!r} has a NUL character")
+    return text
+
+
+def task_name_of(value: Any) -> str:
+    """Return a task's name: should the task be lost, its failure is published with it in the routing key."""
+    return _short(name_of(value), MAX_TASK_NAME_BYTES)
+
+
+def key_of(value: Any) -> str:
+    """Return a text that becomes part of a queue's name, or a binding's key."""
+    return _short(name_of(value), MAX_KEY_BYTES)
+
+
+def _short(value: str, most: int) -> str:
+    if not value or len(value) > most or len(value.encode()) > most:
+        raise ValueError(f"{value[:40]!r} is empty, or longer than {most} bytes")
+    return value
+
+
+def list_of(value: Any) -> list[Any]:
+    """Return a list."""
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return value
+
+
+def truth_of(value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{value!r} is neither true nor false")
+    return value
+
+
+def attempt_of(value: Any) -> int:
+    """Return the number of an attempt."""
+    if type(value) is not int or not 1 <= value <= MAX_ATTEMPT:
+        raise ValueError(f"{value!r} is no attempt")
+    return value
+
+
+def task_id_of(value: Any) -> str:
+    """Return a task's id, of whatever application."""
+    ids.bytes_of(value)
+    return text_of(value)
+
+
+def own_task_id(fields: Mapping[str, Any]) -> str:
+    """Return the id of a task that was made for the application that a record names."""
+    task_id, app = fields["task_id"], fields["app"]
+    if not isinstance(task_id, str) or not isinstance(app, str) or not ids.belongs_to(task_id, app):
+        raise ValueError(f"task id {task_id!r} was not made for application {app!r}")
+    return task_id
+
+
+def end_of(name: Any) -> Status:
+    """Return the status in which a task has ended."""
+    status = _ENDS.get(text_of(name))
+    if status is None:
+        raise ValueError(f"{name!r} is not the end of a task")
+    return status
+
+
+def moment_of(text: Any) -> datetime:
+    """Return a time in UTC."""
+    moment = datetime.fromisoformat(text_of(text))
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    if not _EARLIEST <= moment <= _LATEST:
+        raise ValueError(f"{text!r} is not between {_EARLIEST:%Y} and {_LATEST:%Y}")
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusing:
+    """Turns whatever a malformed record raises into one MessageRefusedError."""
+
+    kind: str
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, KeyError):
+            raise MessageRefusedError(f"not a {self.kind} record: it has no field {error}") from error
+        if isinstance(error, ValueError | TypeError | AttributeError | OverflowError):
+            raise MessageRefusedError(f"not a {self.kind} record: {str(error)[:_LONGEST_REASON]}") from error
