@@ -10,9 +10,18 @@ from typing import Any
 
 from pika.adapters.asyncio_connection import _AsyncioIOServicesAdapter
 
+from limetask.forks import keep_from_forks
+
 
 class LoopServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]
     """What pika needs of an asyncio loop. Its streams are the loop's: with uvloop, all of it is compiled code."""
+
+    def connect_socket(
+        self, sock: socket.socket, resolved_addr: Any, on_done: Callable[[BaseException | None], None]
+    ) -> Any:
+        """Connect a socket, as pika does it: no forked process shall hold the connection open."""
+        keep_from_forks(sock)
+        return super().connect_socket(sock, resolved_addr, on_done)
 
     def create_streaming_connection(
         self,

@@ -20,7 +20,7 @@ SOURCES = {
 
 # A module or package of limetask may import what stands above it, and its own line too if that makes no cycle.
 LAYERS = [
-    ["errors", "ids", "status", "topology", "context", "value", "origin", "plain"],
+    ["errors", "forks", "ids", "status", "topology", "context", "value", "origin", "plain"],
     ["message", "settings", "application", "arguments", "functions", "registry", "signing", "retry"],
     ["codec", "results", "patterns"],
     ["record_fields", "records", "handlers"],
