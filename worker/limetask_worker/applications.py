@@ -11,6 +11,7 @@ from typing import Any
 
 from limetask.application import Application
 from limetask.errors import ConfigurationError
+from limetask_worker.forked import end_if_forked
 
 ApplicationFactory = Callable[[str], Any]
 """Gets an identifier and returns an application, or a context manager that gives one and is closed after the run."""
@@ -52,7 +53,7 @@ def opened(make_application: ApplicationFactory, identifier: str) -> contextlib.
 @contextlib.asynccontextmanager
 async def opened_async(make_application: ApplicationFactory, identifier: str) -> AsyncIterator[Any]:
     """Give a fresh application to a coroutine; the factory and its context managers may be asynchronous too."""
-    application = await asyncio.to_thread(make_application, identifier)
+    application = await asyncio.to_thread(_made, make_application, identifier)
     if inspect.isawaitable(application):
         application = await application
     if hasattr(application, "__aenter__"):
@@ -63,6 +64,13 @@ async def opened_async(make_application: ApplicationFactory, identifier: str) ->
             yield entered
     else:
         yield application
+
+
+def _made(make_application: ApplicationFactory, identifier: str) -> Any:
+    try:
+        return make_application(identifier)
+    finally:
+        end_if_forked()
 
 
 def _refuse_asynchronous(application: Any) -> None:

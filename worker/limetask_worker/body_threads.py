@@ -32,10 +32,24 @@ class BodyThreads:
         self._is_woken = False
         self._threads: list[threading.Thread] = []
 
+    def start(self) -> None:
+        """Start all threads, which the first body does otherwise. Raises RuntimeError if that cannot be done now.
+
+        Call it before a task is taken: one whose start is recorded must find a thread.
+        """
+        self._loop = asyncio.get_running_loop()
+        # Daemons: the process ends when it has to, whatever a body does.
+        threads = [
+            threading.Thread(target=self._work, name=f"task_{number}", daemon=True) for number in range(self._count)
+        ]
+        for thread in threads:
+            thread.start()
+        self._threads = threads
+
     def run(self, work: Work) -> asyncio.Future[Outcome]:
         """Have a body run as soon as a thread is free; the future ends with its outcome."""
         if not self._threads:
-            self._start()
+            self.start()
         ended: asyncio.Future[Outcome] = self._loop.create_future()
         self._waiting.append((work, ended))
         self._calls.put(True)
@@ -63,15 +77,6 @@ class BodyThreads:
         self.take_back()
         for _ in self._threads:
             self._calls.put(False)
-
-    def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        # Daemons: the process ends when it has to, whatever a body does.
-        self._threads = [
-            threading.Thread(target=self._work, name=f"task_{number}", daemon=True) for number in range(self._count)
-        ]
-        for thread in self._threads:
-            thread.start()
 
     def _work(self) -> None:
         while self._calls.get():

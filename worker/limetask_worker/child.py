@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 from collections.abc import Iterable
@@ -46,6 +47,7 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     limits = Limits(settings.consumer_timeout, options.max_tasks, options.max_memory_bytes)
     limits.check(tasks.values())
     executor = Executor(options.slots, load_factory(settings.application_factory), settings.max_result_bytes)
+    executor.start(coroutines=any(task.is_async for task in tasks.values()))
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
     names, signer = Names(settings.namespace), Signer.of(settings)
@@ -120,12 +122,10 @@ async def _until_any(*events: asyncio.Event) -> None:
 async def _use_up(consumer: Consumer, limits: Limits, stop: asyncio.Event) -> None:
     """Take no more tasks and let the running ones end, however long they take, unless the worker is stopped."""
     logger.info("this process makes room for another: %s", limits.reason)
-    await unless_stopped(_ended_after_stop(consumer), stop)
-
-
-async def _ended_after_stop(consumer: Consumer) -> None:
-    await consumer.stop()
-    await consumer.ended()
+    # Not to be cut short by `stop`: what is cancelled halfway cannot be cancelled again.
+    with contextlib.suppress(BrokerError):
+        await consumer.stop()
+    await unless_stopped(consumer.ended(), stop)
 
 
 async def _finish(consumer: Consumer, settler: Settler, grace: float, stop: asyncio.Event) -> bool:

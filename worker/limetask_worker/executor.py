@@ -25,6 +25,7 @@ from limetask.status import ErrorInfo, Status
 from limetask_worker import applications, body_threads, soft_limit
 from limetask_worker.applications import ApplicationFactory, opened, opened_async
 from limetask_worker.body_threads import BodyThreads
+from limetask_worker.forked import end_if_forked
 from limetask_worker.loop_thread import LoopThread
 from limetask_worker.soft_limit import soft_limit_in_thread, with_soft_limit
 from limetask_worker.work import Outcome, Work
@@ -59,6 +60,15 @@ class Executor:
         self._make_application = make_application
         self._max_result_bytes = max_result_bytes
         self._coroutines: LoopThread | None = None
+
+    def start(self, *, coroutines: bool) -> None:
+        """Start the threads, with `coroutines` the one for these too, which is done at the first need otherwise.
+
+        Raises RuntimeError if that cannot be done now, as when the limit of processes is reached.
+        """
+        self._threads.start()
+        if coroutines:
+            self._coroutines = LoopThread("coroutine-tasks")
 
     def run(self, work: Work) -> asyncio.Future[Outcome]:
         """Begin the body now; the future's outcome never is an exception of the body, and it is never cancelled."""
@@ -100,11 +110,14 @@ class Executor:
     def _call_function(self, work: Work) -> bytes:
         with contextlib.ExitStack() as stack:
             try:
-                application = stack.enter_context(opened(self._make_application, work.message.identity.app))
-            except UnknownApplicationError as exc:
-                raise _RefusedError(exc) from exc
-            with soft_limit_in_thread(work.declaration.soft_time_limit):
-                result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
+                try:
+                    application = stack.enter_context(opened(self._make_application, work.message.identity.app))
+                except UnknownApplicationError as exc:
+                    raise _RefusedError(exc) from exc
+                with soft_limit_in_thread(work.declaration.soft_time_limit):
+                    result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
+            finally:
+                end_if_forked()  # before the application is closed, which is the parent's
             return encode_result(result, self._max_result_bytes)
 
     async def _run_coroutine(self, work: Work) -> Outcome:
@@ -121,13 +134,16 @@ class Executor:
 
     async def _call_coroutine(self, work: Work) -> bytes:
         async with contextlib.AsyncExitStack() as stack:
-            opening = opened_async(self._make_application, work.message.identity.app)
             try:
-                application = await stack.enter_async_context(opening)
-            except UnknownApplicationError as exc:
-                raise _RefusedError(exc) from exc
-            body = work.declaration.function(application, *work.message.args, **work.message.kwargs)
-            result = await with_soft_limit(work.declaration.soft_time_limit, body)
+                opening = opened_async(self._make_application, work.message.identity.app)
+                try:
+                    application = await stack.enter_async_context(opening)
+                except UnknownApplicationError as exc:
+                    raise _RefusedError(exc) from exc
+                body = work.declaration.function(application, *work.message.args, **work.message.kwargs)
+                result = await with_soft_limit(work.declaration.soft_time_limit, body)
+            finally:
+                end_if_forked()
             return encode_result(result, self._max_result_bytes)
 
     def _success(self, result: bytes) -> Outcome:

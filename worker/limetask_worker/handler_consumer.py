@@ -50,7 +50,8 @@ class HandlerConsumer:
         self._runners: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Take events, now and after every reconnect."""
+        """Take events, now and after every reconnect. Raises RuntimeError if no threads can be started."""
+        self._executor.start()
         loop = asyncio.get_running_loop()
         self._runners = [loop.create_task(self._run()) for _ in range(self._handler.concurrency)]
         prefetch = self._handler.concurrency + _AHEAD

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from limetask.events import Event
 from limetask.handlers import HandlerDeclaration
 from limetask_worker.applications import ApplicationFactory, opened, opened_async
+from limetask_worker.forked import end_if_forked
 from limetask_worker.loop_thread import LoopThread
 
 
@@ -20,6 +23,13 @@ class HandlerExecutor:
         self._threads = ThreadPoolExecutor(handler.concurrency, thread_name_prefix=f"handler {handler.name}")
         self._coroutines = LoopThread(f"handler {handler.name}") if handler.is_async else None
 
+    def start(self) -> None:
+        """Start all threads; raises RuntimeError if that cannot be done now. Later, an event would be stuck by it."""
+        if self._coroutines is None:
+            all_started = threading.Barrier(self._handler.concurrency)
+            for _ in range(self._handler.concurrency):
+                self._threads.submit(all_started.wait)
+
     def run(self, event: Event) -> asyncio.Future[BaseException | None]:
         """Begin to handle an event; the future's outcome is what the handler raised, None if it returned."""
         if self._coroutines is not None:
@@ -28,16 +38,24 @@ class HandlerExecutor:
 
     def _handle(self, event: Event) -> BaseException | None:
         try:
-            with opened(self._make_application, event.app) as application:
-                self._handler.function(application, event)
+            with contextlib.ExitStack() as stack:
+                try:
+                    application = stack.enter_context(opened(self._make_application, event.app))
+                    self._handler.function(application, event)
+                finally:
+                    end_if_forked()  # before the application is closed, which is the parent's
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
             return exc
         return None
 
     async def _handle_async(self, event: Event) -> BaseException | None:
         try:
-            async with opened_async(self._make_application, event.app) as application:
-                await self._handler.function(application, event)
+            async with contextlib.AsyncExitStack() as stack:
+                try:
+                    opening = opened_async(self._make_application, event.app)
+                    await self._handler.function(await stack.enter_async_context(opening), event)
+                finally:
+                    end_if_forked()
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
             return exc
         return None

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from limetask_worker.forked import end_if_forked
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 class LoopThread:
@@ -20,6 +26,7 @@ class LoopThread:
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
         self._stopping = False
+        _loops.add(self._loop)
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
@@ -38,4 +45,18 @@ class LoopThread:
                 self._loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as exc:  # of a callback, or of a task beside the body
                 logger.warning("a coroutine tried to end the process (%s), which goes on", type(exc).__name__)
+            _end_if_forked()
         self._loop.close()
+
+
+def _end_if_forked() -> None:
+    """End a forked process that has awaited something: the loop's other coroutines go on in the parent."""
+    end_if_forked(RuntimeError("a process that a coroutine has forked cannot await on the loop of its parent"))
+
+
+def _stop_loops() -> None:
+    for loop in _loops:
+        loop.stop()
+
+
+os.register_at_fork(after_in_child=_stop_loops)
