@@ -28,8 +28,8 @@ from limetask.message import Completion, Started
 from limetask.records import encode_completion, encode_started
 from limetask.store import Store
 from limetask.topology import Names
+from limetask_worker.child_process import start_process
 from limetask_worker.control import ChildOptions, Ready
-from limetask_worker.process import start_process
 from tests.broker import delete_namespace
 
 # Tasks that start together share a message. Their ends come while the next ones start.

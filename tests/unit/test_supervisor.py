@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
+from limetask_worker.child_process import _child_environment, reason_of_death
 from limetask_worker.control import ChildOptions
-from limetask_worker.process import CUT_OFF, _child_environment, reason_of_death
-from limetask_worker.supervisor import Plan, Role
+from limetask_worker.process import CUT_OFF
+from limetask_worker.supervised import Role
+from limetask_worker.supervisor import Plan
 
 
 @pytest.mark.parametrize(
@@ -48,16 +49,16 @@ def test_every_signal_can_be_told() -> None:
         assert f"signal {number}" in reason_of_death(-number)
 
 
-def test_a_child_finds_the_packages_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_finds_the_packages_of_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child imports from the folder in which the worker was started, before what PYTHONPATH names."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
-    assert _child_environment()["PYTHONPATH"].split(os.pathsep) == [str(tmp_path), "elsewhere"]
+    assert _child_environment("/srv/release")["PYTHONPATH"].split(os.pathsep) == ["/srv/release", "elsewhere"]
+    assert _child_environment(None)["PYTHONPATH"] == "elsewhere"
     monkeypatch.delenv("PYTHONPATH")
-    assert _child_environment()["PYTHONPATH"] == str(tmp_path)
+    assert _child_environment("/srv/release")["PYTHONPATH"] == "/srv/release"
 
 
 def test_a_child_has_the_environment_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings in the worker's environment are the child's as well."""
     monkeypatch.setenv("LIMETASK_NAMESPACE", "shop")
-    assert _child_environment()["LIMETASK_NAMESPACE"] == "shop"
+    assert _child_environment(None)["LIMETASK_NAMESPACE"] == "shop"

@@ -59,6 +59,19 @@ class Needless:
     """A child has nothing to do, and ends; another would have nothing to do either."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A child got the signal to stop, and leaves it to its supervisor whether it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A child ends with its work done. One that ends without this word has been ended by something else."""
+
+
+Report = Ready | Needless | Failed | Asked | Done
+
+
 class Control:
     """One end of the socket pair."""
 
@@ -98,14 +111,27 @@ class Control:
     def send_failed(self, reason: str) -> None:
         self.send({"failed": valid_text(reason)})
 
-    async def receive_report(self) -> Ready | Needless | Failed | None:
+    def send_asked(self) -> None:
+        self.send({"asked": True})
+
+    def send_done(self) -> None:
+        self.send({"done": True})
+
+    async def receive_report(self) -> Report | None:
         """Return what the child tells next, None when it has ended."""
-        fields = await self.receive()
-        if fields is None:
-            return None
-        if "needless" in fields:
-            return Needless()
-        return Failed(fields["failed"]) if "failed" in fields else Ready(fields["ready"])
+        match await self.receive():
+            case None:
+                return None
+            case {"needless": _}:
+                return Needless()
+            case {"asked": _}:
+                return Asked()
+            case {"done": _}:
+                return Done()
+            case {"failed": reason}:
+                return Failed(reason)
+            case fields:
+                return Ready(fields["ready"])
 
     def send_stop(self) -> None:
         if not self._writer.is_closing():

@@ -9,15 +9,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from limetask.errors import BrokerRefusedError, ConfigurationError
+from limetask.forks import keep_from_forks
+from limetask_worker import signals
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.loading import LoadingError
 from limetask_worker.logs import configure_logging
 from limetask_worker.marks import Marks
 from limetask_worker.outbox import Outbox
+from limetask_worker.streams import flush_streams, lend_streams
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +30,6 @@ Role = Callable[[ChildOptions, Control, asyncio.Event], Awaitable[bool]]
 CUT_OFF = 3
 """Exit code of a child that left something running behind."""
 
-STOPPED_TOO_SOON = "the worker stopped before the task had ended"
-
 
 def run_child(role: Role) -> None:
     """Run a role in this process, whose control socket is the descriptor named in the first argument.
@@ -36,16 +37,17 @@ def run_child(role: Role) -> None:
     Ends the process without waiting for threads: a body that outlives the grace time must not keep it.
     """
     exit_code = run_loop(_run(role, control_socket_of_this_process()))
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(Exception):  # a handler of the user's may do anything
+        logging.shutdown()
+    flush_streams()
     os._exit(exit_code)
 
 
 def control_socket_of_this_process() -> socket.socket:
-    """Return our end of the control line, which no process that is started from here shall have."""
+    """Return our end of the control line, which no process that is started or forked from here shall have."""
     control_socket = socket.socket(fileno=int(sys.argv[1]))
     control_socket.set_inheritable(False)
+    keep_from_forks(control_socket)
     return control_socket
 
 
@@ -80,20 +82,34 @@ async def _run(role: Role, control_socket: socket.socket) -> int:
     control = await Control.open(control_socket)
     options = await control.receive_options()
     configure_logging(options.log_format, options.log_level, options.worker)
+    lend_streams()
+    leave_signals_to_parent(control.send_asked)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    # Ctrl-C reaches every process of a terminal; the supervisor decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    waiting = loop.create_task(_stop_when_asked(control, stop))
+    waiting = asyncio.get_running_loop().create_task(_stop_when_asked(control, stop))
     try:
-        return 0 if await role(options, control, stop) else CUT_OFF
+        if not await role(options, control, stop):
+            return CUT_OFF
+        control.send_done()
+        await control.flush()
+        return 0
     except (LoadingError, ConfigurationError, BrokerRefusedError) as exc:
         control.send_failed(str(exc))
         await control.flush()
         return 1
     finally:
         waiting.cancel()
+        signals.hold_back()  # when the loop is closed they would end this process, with another exit code
+
+
+def leave_signals_to_parent(ask: Callable[[], None]) -> None:
+    """Have this process go on whatever signal stops the worker; its parent decides, and is told of SIGTERM by `ask`."""
+    signals.catch({signal.SIGTERM: ask, signal.SIGINT: _go_on, signal.SIGHUP: _go_on})
+    signals.restore_in_forks()
+    signals.let_through()
+
+
+def _go_on() -> None:
+    """It has reached the supervisor as well."""
 
 
 async def _stop_when_asked(control: Control, stop: asyncio.Event) -> None:
@@ -120,40 +136,3 @@ async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -
         return True
     working.cancel()
     return False
-
-
-async def start_process(module: str, shared: Sequence[int] = ()) -> tuple[asyncio.subprocess.Process, Control]:
-    """Start a Python process that runs `module`, and return it with our end of the control line to it.
-
-    It gets the file descriptors `shared` too, and finds their numbers in its arguments.
-    """
-    ours, theirs = socket.socketpair()
-    descriptors = [theirs.fileno(), *shared]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *map(str, descriptors), pass_fds=descriptors, env=_child_environment()
-    )
-    theirs.close()
-    return process, await Control.open(ours)
-
-
-def _child_environment() -> dict[str, str]:
-    # As `python -m` would: users' packages are found in the folder where the worker is started.
-    paths = [str(path) for path in (os.getcwd(), os.environ.get("PYTHONPATH")) if path]  # noqa: PTH109
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return "a signal without a name"
-
-
-def reason_of_death(exit_code: int) -> str:
-    """Return what an exit code, negative for a signal, says of a worker process, for whoever reads a task's error."""
-    if exit_code < 0:
-        probably = ", probably out of memory" if exit_code == -signal.SIGKILL else ""
-        return f"the worker process was killed by {_signal_name(-exit_code)} (signal {-exit_code}){probably}"
-    if exit_code == CUT_OFF:
-        return STOPPED_TOO_SOON
-    return f"the worker process ended with exit code {exit_code}"

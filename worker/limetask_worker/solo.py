@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import os
 import socket
 import threading
@@ -21,15 +22,20 @@ from limetask.message import Envelope, TaskIdentity
 from limetask.registry import find_task
 from limetask.settings import current_settings
 from limetask.status import ErrorInfo, Status
+from limetask_worker.child_process import LAST_WORDS_SECONDS, ChildProcess, reason_of_death, start_process
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
 from limetask_worker.loading import load, load_factory
 from limetask_worker.logs import configure_logging
-from limetask_worker.process import control_socket_of_this_process, reason_of_death, start_process
+from limetask_worker.memory_kills import MemoryKills
+from limetask_worker.process import control_socket_of_this_process, leave_signals_to_parent
+from limetask_worker.streams import flush_streams, lend_streams
 from limetask_worker.work import Outcome, Work
 
-# What a process has sent before its end is here already.
-_LAST_WORDS_SECONDS = 1.0
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LAST_PAUSE_SECONDS = 5.0
 
 
 class SoloDiedError(Exception):
@@ -44,7 +50,9 @@ class SoloRunner:
 
     async def run(self, work: Work) -> Outcome:
         """Run the body elsewhere and return how it ended. Raises SoloDiedError if the process died, with the reason."""
-        process, control = await start_process("limetask_worker.solo")
+        process, control = await _started()
+        kills = MemoryKills()
+        looking = asyncio.ensure_future(kills.watch())
         try:
             control.send_options(self.options)
             control.send(_encode_work(work))
@@ -53,17 +61,29 @@ class SoloRunner:
             process.kill()
             raise
         finally:
+            looking.cancel()
             control.close()
         if answer is None:
-            raise SoloDiedError(reason_of_death(exit_code))
+            raise SoloDiedError(reason_of_death(exit_code, memory_was_short=kills.are_recent()))
         return _decode_outcome(answer)
 
 
-async def _answer_of(process: asyncio.subprocess.Process, control: Control) -> tuple[dict[str, Any] | None, int]:
-    # The end of the line is no sign: a process that is started meanwhile may hold the other end open.
+async def _started() -> tuple[ChildProcess, Control]:
+    """Start a process, as soon as that can be done."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return await start_process("limetask_worker.solo")
+        except (OSError, MemoryError) as exc:
+            logger.error("no process for a lone task could be started: %s; it is tried again in %g s", exc, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+
+
+async def _answer_of(process: ChildProcess, control: Control) -> tuple[dict[str, Any] | None, int]:
     receiving = asyncio.ensure_future(control.receive())
     exit_code = await process.wait()
-    await asyncio.wait([receiving], timeout=_LAST_WORDS_SECONDS)
+    await asyncio.wait([receiving], timeout=LAST_WORDS_SECONDS)
     if receiving.done():
         return receiving.result(), exit_code
     receiving.cancel()
@@ -103,13 +123,21 @@ async def _main(control_socket: socket.socket) -> None:
     if request is None:
         return
     configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
+    lend_streams()
+    leave_signals_to_parent(_go_on)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     load(options.packages)
     settings = current_settings()
     executor = Executor(1, load_factory(settings.application_factory), settings.max_result_bytes)
-    outcome = await executor.run(_decode_work(request))
+    work = _decode_work(request)
+    executor.start(coroutines=work.declaration.is_async)
+    outcome = await executor.run(work)
     control.send(_encode_outcome(outcome))
     await control.flush()
+
+
+def _go_on() -> None:
+    """Its parent ends it when that is to be."""
 
 
 def _decode_work(request: dict[str, Any]) -> Work:
@@ -130,4 +158,5 @@ def _end_with_parent(parent: int) -> None:
 
 if __name__ == "__main__":
     asyncio.run(_main(control_socket_of_this_process()))
+    flush_streams()
     os._exit(0)

@@ -19,6 +19,7 @@ from limetask.topology import QOS_CATEGORIES, QoS
 from limetask_worker.banner import banner_facts, show_banner
 from limetask_worker.control import ChildOptions
 from limetask_worker.logs import LogFormat, configure_logging
+from limetask_worker.streams import open_missing_streams
 from limetask_worker.supervisor import Plan, Supervisor
 from limetask_worker.word_list import WordList
 
@@ -99,6 +100,7 @@ def main(
     Stop it with Ctrl-C or SIGTERM: it takes no more tasks, lets the running ones end within the grace time and
     exits with 0. A second signal stops it at once.
     """
+    open_missing_streams()
     runs = {"tasks", "events"} & set(roles)
     if runs and not packages:
         raise click.UsageError(

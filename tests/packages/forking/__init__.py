@@ -1,0 +1,1 @@
+"""Tasks and an event handler that start processes of their own, in every way that Python has."""

@@ -1,0 +1,61 @@
+"""What the supervisor tells the recorder, through the results queue: who lives, and who has died."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from limetask.amqp import Connection
+from limetask.message import Alive, WorkerLost
+from limetask.records import encode_alive, encode_worker_lost
+from limetask.topology import Names
+from limetask_worker.outbox import UnreportedEnd
+from limetask_worker.signs_of_life import give_signs_of_life
+
+logger = logging.getLogger(__name__)
+
+_TELL_SECONDS = 10.0
+# What a process published last is on its way to the broker when it dies: ends that are told there first are no losses.
+_LAST_WORDS_SECONDS = 0.3
+_TELL_IN_A_HURRY_SECONDS = 2.0
+
+
+class News:
+    """Has a connection of its own, opened with the first news."""
+
+    def __init__(self, connection: Connection, names: Names) -> None:
+        self._connection = connection
+        self._names = names
+        self._telling: set[asyncio.Future[None]] = set()
+
+    async def give_signs_of_life(self, worker_timeout: float, sign: Callable[[], Alive]) -> None:
+        """Give signs of life, six in `worker_timeout` seconds, until cancelled."""
+        await give_signs_of_life(
+            self._connection, self._names.results_queue, worker_timeout, lambda: encode_alive(sign())
+        )
+
+    def tell_of_death(self, lost: WorkerLost, ends: Sequence[UnreportedEnd]) -> None:
+        """Report the ends that a process left, and that it has ended itself, however long the broker takes."""
+        telling = asyncio.ensure_future(self._publish(lost, ends))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def finish(self, *, in_a_hurry: bool) -> None:
+        """Return when all deaths are told, or after a while, in a hurry a short one, with what is not told logged."""
+        if self._telling:
+            seconds = _TELL_IN_A_HURRY_SECONDS if in_a_hurry else _TELL_SECONDS
+            _, untold = await asyncio.wait(self._telling, timeout=seconds)
+            if untold:
+                logger.critical("the broker could not be told of %d dead task processes", len(untold))
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def _publish(self, lost: WorkerLost, ends: Sequence[UnreportedEnd]) -> None:
+        await asyncio.sleep(_LAST_WORDS_SECONDS)
+        for end in ends:  # first, so that none of them counts as lost
+            await self._connection.publish_until_confirmed(
+                self._names.completions_exchange, end.routing_key, end.envelope
+            )
+        await self._connection.publish_until_confirmed("", self._names.results_queue, encode_worker_lost(lost))
