@@ -99,8 +99,10 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     """Start `limetask-worker` processes: `start_worker(settings, "shop", "--slots", "4")`. All are stopped after."""
     with ExitStack() as stack:
 
-        def start(settings: Settings, *arguments: str, ready: bool = True, **environment: str) -> Worker:
-            worker = Worker(settings, arguments, environment, tmp_path / f"worker-{uuid.uuid4().hex[:6]}.log")
+        def start(
+            settings: Settings, *arguments: str, ready: bool = True, folder: Path | None = None, **environment: str
+        ) -> Worker:
+            worker = Worker(settings, arguments, environment, tmp_path / f"worker-{uuid.uuid4().hex[:6]}.log", folder)
             stack.callback(worker.kill)
             if ready:
                 worker.wait_until_ready()

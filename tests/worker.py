@@ -29,7 +29,12 @@ class Worker:
     """Starts at once; `log` is what it has written so far."""
 
     def __init__(
-        self, settings: Settings, arguments: Sequence[str], environment: Mapping[str, str], log_path: Path
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        log_path: Path,
+        folder: Path | None = None,
     ) -> None:
         self._log_path = log_path
         with log_path.open("w") as log:
@@ -38,7 +43,7 @@ class Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment_of(settings) | dict(environment),
-                cwd=log_path.parent,
+                cwd=folder or log_path.parent,
                 start_new_session=True,
             )
 

@@ -1,0 +1,131 @@
+"""Child processes that cannot be started for a while, or end when nobody expects it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from limetask import Settings, Status, send_task
+from tests.waiting import eventually
+from tests.worker import PACKAGES, Worker
+
+StartWorker = Callable[..., Worker]
+
+_MIB = 1024 * 1024
+
+
+@contextmanager
+def limited(worker: Worker, limit: int, most: int) -> Iterator[None]:
+    """Let a supervisor, and what it starts meanwhile, have no more than `most` of something."""
+    supervisor = psutil.Process(worker.process.pid)
+    before = supervisor.rlimit(limit)
+    supervisor.rlimit(limit, (most, before[1]))
+    try:
+        yield
+    finally:
+        supervisor.rlimit(limit, before)
+
+
+@pytest.mark.parametrize(
+    "module", ["limetask_worker.child", "limetask_worker.recorder", "limetask_worker.event_runner"]
+)
+def test_a_child_that_cannot_be_started_is_started_later(
+    settings: Settings, start_worker: StartWorker, module: str
+) -> None:
+    """With no file descriptor free the supervisor says so, and tries again until there is one."""
+    worker = start_worker(settings, "forking", "--processes", "1")
+    [victim] = worker.child_pids(module)
+    with limited(worker, resource.RLIMIT_NOFILE, 3):
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: worker.log.count("could be started: ") >= 2)
+    assert "Too many open files" in worker.log
+    eventually(lambda: worker.child_pids(module) not in ([], [victim]), what="another child")
+    status = send_task("forking.tasks.ping", "acme")
+    eventually(lambda: status.refresh().status is Status.SUCCESS)
+    assert worker.stop() == 0
+
+
+def test_no_task_is_taken_without_threads_to_run_it(settings: Settings, start_worker: StartWorker) -> None:
+    """A task process that has no memory for its threads takes no task; its next start finds it waiting."""
+    worker = start_worker(settings, "leaving", "--processes", "1", "--slots", "100", "--roles", "tasks,recorder")
+    [victim] = worker.child_pids()
+    with limited(worker, resource.RLIMIT_AS, 500 * _MIB):
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: "can't start new thread" in worker.log, what="a start without threads")
+        status = send_task("leaving.ping", "acme")
+        eventually(lambda: worker.log.count("died: the worker process ended with exit code 1") >= 2)
+        assert status.refresh().status is Status.PENDING
+    assert status.wait(60).status is Status.SUCCESS
+
+
+def release_in(folder: Path) -> Path:
+    """A folder with a release of the code, as a deploy makes it."""
+    shutil.copytree(PACKAGES / "leaving", folder / "release" / "leaving")
+    shutil.copytree(PACKAGES / "leaving", folder / "release" / "only_here")
+    return folder / "release"
+
+
+def test_a_removed_folder_is_no_obstacle_for_installed_code(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """The folder in which the worker was started is gone: what needs nothing of it goes on."""
+    release = release_in(tmp_path)
+    worker = start_worker(settings, "leaving", "--processes", "1", folder=release)
+    [victim] = worker.child_pids()
+    shutil.rmtree(release)
+    os.kill(victim, signal.SIGKILL)
+    assert send_task("leaving.ping", "acme").wait(30).result != victim
+    assert worker.stop() == 0
+
+
+def test_a_removed_release_is_told(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:
+    """The code itself is gone: the worker says so and ends with 1, instead of going on without some processes."""
+    release = release_in(tmp_path)
+    worker = start_worker(settings, "only_here", "--processes", "2", folder=release)
+    shutil.rmtree(release)
+    os.kill(worker.child_pids()[0], signal.SIGKILL)
+    assert worker.process.wait(30) == 1
+    assert f"the folder in which this worker was started has been removed: {release}" in worker.log
+
+
+def test_a_child_that_leaves_before_it_is_ready_is_told_and_not_started_in_haste(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Exit code 0 is no good end of a process that had not begun to work."""
+    flag = tmp_path / "flag"
+    flag.touch()
+    worker = start_worker(
+        settings, "leaving", "--processes", "1", "--roles", "tasks", ready=False, LEAVING_AT_IMPORT=str(flag)
+    )
+    eventually(lambda: "failures in a row: the next start of a task process is in" in worker.log, 60)
+    assert "died: the worker process ended with exit code 0; starting another" in worker.log
+    flag.unlink()
+    worker.wait_until_ready()
+    assert worker.stop() == 0
+
+
+def test_a_body_that_leaves_is_lost_and_told(settings: Settings, start_worker: StartWorker) -> None:
+    """os._exit(0) in a body: its task is lost, the log says why, and another process takes over."""
+    worker = start_worker(settings, "leaving", "--processes", "1")
+    ended = send_task("leaving.leave", "acme").wait(20)
+    assert ended.error is not None
+    assert (ended.error.type, ended.error.message) == ("WorkerLost", "the worker process ended with exit code 0")
+    assert "died: the worker process ended with exit code 0; starting another" in worker.log
+    assert send_task("leaving.ping", "acme").wait(20).status is Status.SUCCESS
+
+
+def test_a_kill_from_outside_is_not_put_down_to_memory(settings: Settings, start_worker: StartWorker) -> None:
+    """SIGKILL alone says nothing of its reason."""
+    worker = start_worker(settings, "leaving", "--processes", "1")
+    [victim] = worker.child_pids()
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: "died: the worker process was killed by SIGKILL (signal 9); starting another" in worker.log)
+    assert "memory" not in worker.log
