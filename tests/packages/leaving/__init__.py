@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from limetask import Application, task
@@ -11,7 +12,7 @@ from limetask import Application, task
 if Path(os.environ.get("LEAVING_AT_IMPORT", "/nowhere")).exists():
     os._exit(0)
 
-_CLOSING = {
+_CLOSING: dict[str, Callable[[], None]] = {
     "sys.stdout": lambda: sys.stdout.close(),
     "sys.stderr": lambda: sys.stderr.close(),
     "sys.stdin": lambda: sys.stdin.close(),
