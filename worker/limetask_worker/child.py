@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 from collections.abc import Iterable
@@ -123,8 +122,7 @@ async def _use_up(consumer: Consumer, limits: Limits, stop: asyncio.Event) -> No
     """Take no more tasks and let the running ones end, however long they take, unless the worker is stopped."""
     logger.info("this process makes room for another: %s", limits.reason)
     # Not to be cut short by `stop`: what is cancelled halfway cannot be cancelled again.
-    with contextlib.suppress(BrokerError):
-        await consumer.stop()
+    await consumer.stop()
     await unless_stopped(consumer.ended(), stop)
 
 
