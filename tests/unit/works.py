@@ -25,5 +25,5 @@ def work_of(body: Callable[..., Any], *args: Any, **kwargs: Any) -> Work:
 def join_coroutine_threads() -> None:
     """Wait for the end of the threads in which closed executors ran coroutines."""
     for thread in threading.enumerate():
-        if thread.name == "coroutine-tasks":
+        if thread.name.startswith(("coroutine-tasks", "handler ")):
             thread.join(timeout=10.0)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 from limetask.application import Application
 from limetask.errors import ConfigurationError
 from limetask_worker.forked import end_if_forked
+from limetask_worker.fresh_contexts import in_thread
 
 ApplicationFactory = Callable[[str], Any]
 """Gets an identifier and returns an application, or a context manager that gives one and is closed after the run."""
@@ -53,7 +54,7 @@ def opened(make_application: ApplicationFactory, identifier: str) -> contextlib.
 @contextlib.asynccontextmanager
 async def opened_async(make_application: ApplicationFactory, identifier: str) -> AsyncIterator[Any]:
     """Give a fresh application to a coroutine; the factory and its context managers may be asynchronous too."""
-    application = await asyncio.to_thread(_made, make_application, identifier)
+    application = await in_thread(partial(_made, make_application), identifier)
     if inspect.isawaitable(application):
         application = await application
     if hasattr(application, "__aenter__"):

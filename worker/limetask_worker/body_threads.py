@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ _Job = tuple[Work, asyncio.Future[Outcome]]
 class BodyThreads:
     """Runs up to `count` bodies at a time, with `run`, which must not raise. Belongs to the loop of the first one.
 
+    Each runs in a fresh context: what one sets in context variables, the next one in its thread must not see.
     A body that must wait begins as soon as a thread is free, whatever the loop is doing then. Bodies that end while the
     loop is busy wake it once.
     """
@@ -84,7 +86,7 @@ class BodyThreads:
                 work, ended = self._waiting.popleft()
             except IndexError:
                 continue  # it was taken back
-            self._ended.append((ended, self._run(work)))
+            self._ended.append((ended, contextvars.Context().run(self._run, work)))
             del work, ended  # an idle thread keeps nothing alive
             if not self._is_woken:
                 self._is_woken = True

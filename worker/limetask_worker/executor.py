@@ -22,7 +22,7 @@ from limetask.context import current_task_id
 from limetask.errors import ResultError, SoftTimeLimitExceeded, TaskFailure, UnknownApplicationError
 from limetask.results import encode_result
 from limetask.status import ErrorInfo, Status
-from limetask_worker import applications, body_threads, soft_limit
+from limetask_worker import applications, body_threads, fresh_contexts, soft_limit
 from limetask_worker.applications import ApplicationFactory, opened, opened_async
 from limetask_worker.body_threads import BodyThreads
 from limetask_worker.forked import end_if_forked
@@ -39,6 +39,7 @@ _FRAMES_ABOVE = (
     __file__,
     applications.__file__,
     body_threads.__file__,
+    fresh_contexts.__file__,
     soft_limit.__file__,
     contextlib.__file__,
     *asyncio.__path__,
@@ -94,7 +95,7 @@ class Executor:
             self._coroutines.stop()
 
     def _run_function(self, work: Work) -> Outcome:
-        token = current_work.set(work)
+        current_work.set(work)
         current_task_id.set(work.message.identity.task_id)
         work.mark.begin(work.time_limit)
         begun_at = time.monotonic()
@@ -104,8 +105,6 @@ class Executor:
             return _outcome_of(exc)
         finally:
             _note_end(work, begun_at)
-            current_work.reset(token)
-            current_task_id.set(None)
 
     def _call_function(self, work: Work) -> bytes:
         with contextlib.ExitStack() as stack:

@@ -67,6 +67,7 @@ class HandlerConsumer:
             self._waiting.put_nowait(None)
         if self._runners:
             await asyncio.wait(self._runners)
+        self._executor.close()
 
     async def _run(self) -> None:
         while (delivery := await self._waiting.get()) is not None:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 from limetask.events import Event
 from limetask.handlers import HandlerDeclaration
 from limetask_worker.applications import ApplicationFactory, opened, opened_async
 from limetask_worker.forked import end_if_forked
+from limetask_worker.fresh_contexts import FreshContextThreads
 from limetask_worker.loop_thread import LoopThread
 
 
 class HandlerExecutor:
-    """Runs one handler, apart from all others: however long it takes, nobody waits for it but its own events."""
+    """Runs one handler, apart from all others: however long it takes, nobody waits for it but its own events.
+
+    Each call, with its application, has a fresh context.
+    """
 
     def __init__(self, handler: HandlerDeclaration, make_application: ApplicationFactory) -> None:
         self._handler = handler
         self._make_application = make_application
-        self._threads = ThreadPoolExecutor(handler.concurrency, thread_name_prefix=f"handler {handler.name}")
+        self._threads = FreshContextThreads(handler.concurrency, thread_name_prefix=f"handler {handler.name}")
         self._coroutines = LoopThread(f"handler {handler.name}") if handler.is_async else None
 
     def start(self) -> None:
@@ -35,6 +38,12 @@ class HandlerExecutor:
         if self._coroutines is not None:
             return asyncio.wrap_future(self._coroutines.submit(self._handle_async(event)))
         return asyncio.get_running_loop().run_in_executor(self._threads, self._handle, event)
+
+    def close(self) -> None:
+        """Let the threads go, without waiting for what still runs."""
+        self._threads.shutdown(wait=False)
+        if self._coroutines is not None:
+            self._coroutines.stop()
 
     def _handle(self, event: Event) -> BaseException | None:
         try:

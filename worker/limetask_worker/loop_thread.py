@@ -9,9 +9,11 @@ import os
 import threading
 import weakref
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 from limetask_worker.forked import end_if_forked
+from limetask_worker.fresh_contexts import FreshContextThreads
 
 logger = logging.getLogger(__name__)
 
@@ -21,16 +23,18 @@ _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
 class LoopThread:
-    """Runs coroutines. `submit` and `stop` may be called in any thread."""
+    """Runs coroutines, each in a fresh context. `submit` and `stop` may be called in any thread."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(FreshContextThreads(thread_name_prefix=name))
         self._stopping = False
         _loops.add(self._loop)
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        # The coroutine runs in a copy of the context in which it is handed to the loop: a copy of an empty one.
+        return Context().run(asyncio.run_coroutine_threadsafe, coroutine, self._loop)
 
     def stop(self) -> None:
         """End the thread, whatever still runs in it."""

@@ -1,0 +1,30 @@
+"""Context variables end with what has set them: nothing of one application is seen by the next one's code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class FreshContextThreads(ThreadPoolExecutor):
+    """Runs each call in a context of its own, and not in that of its thread, which the next call would share."""
+
+    def submit(
+        self, function: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Future[Result]:
+        return super().submit(lambda: contextvars.Context().run(function, *args, **kwargs))
+
+
+async def in_thread(function: Callable[[str], Result], argument: str) -> Result:
+    """Call a function in a thread, as asyncio.to_thread does, and have the context variables that it sets here too."""
+    context = contextvars.copy_context()
+    result = await asyncio.to_thread(context.run, function, argument)
+    for variable, value in context.items():
+        variable.set(value)
+    return result
