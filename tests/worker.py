@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +24,14 @@ def environment_of(settings: Settings) -> dict[str, str]:
     """Return the environment of a process that is to use these settings and to find the tests' packages."""
     own = {environment_variable(field): str(getattr(settings, field.name)) for field in fields(Settings)}
     return os.environ | own | {"PYTHONPATH": str(PACKAGES)}
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files, by their path in `folder`, as a user's package that a test makes for itself."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
 
 
 class Worker:

@@ -30,13 +30,18 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _restored_logging() -> Iterator[None]:
-    """Give the root logger its handlers and level back after a test that configures logging."""
-    root, alembic = logging.getLogger(), logging.getLogger("alembic")
-    handlers, level, alembic_level = list(root.handlers), root.level, alembic.level
+    """Give loggers what they had, the root's handlers, levels and disabling, back after a test that configures them."""
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    levels = {name: logging.getLogger(name).level for name in ("", "alembic", "limetask", "limetask_worker")}
+    loggers = [made for made in logging.Logger.manager.loggerDict.values() if isinstance(made, logging.Logger)]
+    disabled = {made: made.disabled for made in loggers}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
-    alembic.setLevel(alembic_level)
+    for made in loggers:
+        made.disabled = disabled[made]
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture

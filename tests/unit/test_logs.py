@@ -16,7 +16,8 @@ import pytest
 
 from limetask import Application
 from limetask_worker.executor import Executor, current_work
-from limetask_worker.logs import DURATION_FIELD, WORK_FIELD, LogFormat, configure_logging
+from limetask_worker.log_thread import WORK_FIELD
+from limetask_worker.logs import DURATION_FIELD, LogFormat, configure_logging, log_start_failure
 from limetask_worker.work import Work
 from tests.unit.works import work_of
 
@@ -194,3 +195,51 @@ def test_the_stack_is_written_if_asked_for(capsys: pytest.CaptureFixture[str], l
     configure_logging(log_format, "info", "host.12.a")
     logger.info("where am I", stack_info=True)
     assert "test_the_stack_is_written_if_asked_for" in "\n".join(lines(capsys))
+
+
+def decimal_of(text: str) -> int:
+    raise ValueError(text)
+
+
+def test_nothing_in_a_text_line_begins_another(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a message, a task's name or an exception holds is escaped; a traceback is indented, and stays readable."""
+    configure_logging("text", "info", "host.12.a")
+    forged = "2026-01-01 00:00:00.000+00:00 INFO    supervisor: forged"
+    text = f"no such article\n{forged}\r{forged}\x1b[2K"
+    try:
+        decimal_of(text)
+    except ValueError:
+        logger.exception("it failed: %s\n%s", text, forged)
+    first, *others = lines(capsys)
+    assert "it failed: no such article\\n2026" in first
+    assert all(line.startswith("    ") for line in others)
+    assert others[0] == "    Traceback (most recent call last):"
+    assert others[1].startswith('      File "')
+    assert others[-1] == f"    {forged}\\r{forged}\\x1b[2K"
+
+
+def test_a_json_line_is_one_line_for_every_reader(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also for those that take other characters than a newline for the end of a line."""
+    configure_logging("json", "info", "host.12.a")
+    logger.info("no\u2028such\x85article\u202e")
+    assert json_line(capsys)["message"] == "no\u2028such\x85article\u202e"
+
+
+def test_the_reason_of_a_failed_start_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A headline with a traceback below it is shown as that."""
+    configure_logging("text", "info", "host.12.a")
+    log_start_failure(logger, "cannot import shop, so no task was taken:\n\nTraceback:\n  File\nValueError: no")
+    first, *others = lines(capsys)
+    assert first.endswith("host.12.a: cannot import shop, so no task was taken:")
+    assert others == ["    Traceback:", "      File", "    ValueError: no"]
+
+
+def test_handlers_that_were_there_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    """A handler of the root logger that is not ours, an instrumentation's, is kept when logging is configured."""
+    other = logging.NullHandler()
+    logging.getLogger().addHandler(other)
+    for _ in range(2):
+        configure_logging("text", "info", "host.12.a")
+    logger.info("once")
+    assert len(lines(capsys)) == 1
+    assert other in logging.getLogger().handlers

@@ -15,13 +15,13 @@ from limetask.errors import MessageRefusedError
 from limetask.message import Decision, TaskIdentity, Verdict
 from limetask.registry import TaskDeclaration, declared_tasks, find_task
 from limetask.signing import Signer
-from limetask.status import Status
 from limetask.topology import Names, QoS
 from limetask_worker.claims import Claims
+from limetask_worker.end_line import log_end
 from limetask_worker.executor import Executor
 from limetask_worker.intake import Intake
 from limetask_worker.limits import Limits, time_limit_exceeded
-from limetask_worker.logs import DURATION_FIELD, WORK_FIELD
+from limetask_worker.log_thread import WORK_FIELD
 from limetask_worker.marks import Marks
 from limetask_worker.pace import Pace
 from limetask_worker.settle import Settler
@@ -33,7 +33,6 @@ from limetask_worker.work import Outcome, Work
 logger = logging.getLogger(__name__)
 
 _START_REFUSED = "the recorder cannot record its start, as its log says, so nobody could tell whether it has run before"
-_WARN_RESULT_BYTES = 64 * 1024
 # Of each queue: those that are started ahead, and as many again on their way here. All are unacked.
 _PREFETCH_AHEAD = 256
 # A claim is decided in this time if there is a recorder; until then it may need a slot at any moment.
@@ -368,7 +367,7 @@ class Consumer:
         if ended.done() or work.body_seconds is not None:
             return  # this loop is late: the body has ended, and how is on its way here
         outcome = time_limit_exceeded(seconds)
-        _log_end(work, outcome)
+        log_end(work, outcome)
         work.mark.lift_time_limit()
         self._settler.ended(work, outcome, self._let_go)
         work.is_cut_off = True
@@ -395,7 +394,8 @@ class Consumer:
         if outcome.refusal is not None:
             self._settler.refused_after_start(work, outcome, outcome.refusal, self._let_go)
         else:
-            _log_end(work, outcome)
+            if not _is_suspect(work):  # else its own process has
+                log_end(work, outcome)
             self._settler.ended(work, outcome, self._let_go)
         self._release(work)
         self._limits.count_ended_task()
@@ -423,21 +423,3 @@ def _begun_too_often(verdict: Verdict) -> str:
 
 def _has_header(delivery: Delivery, name: str) -> bool:
     return name in (delivery.envelope.headers or {})
-
-
-def _log_end(work: Work, outcome: Outcome) -> None:
-    succeeded = outcome.status is Status.SUCCESS
-    level = logging.INFO if succeeded else logging.WARNING
-    size = len(outcome.result or b"")
-    if size > _WARN_RESULT_BYTES:
-        logger.warning(
-            "the result takes %d bytes: a result is a summary, keep the data where it belongs",
-            size,
-            extra={WORK_FIELD: work},
-        )
-    if logger.isEnabledFor(level):
-        error = outcome.error
-        text = "succeeded" if succeeded else f"failed: {error.type}: {error.message}" if error else "failed"
-        started_at = work.started_at or outcome.finished_at
-        duration = (outcome.finished_at - started_at).total_seconds()
-        logger.log(level, text, extra={WORK_FIELD: work, DURATION_FIELD: duration})

@@ -164,15 +164,28 @@ class _RefusedError(Exception):
 
 def _outcome_of(exc: BaseException) -> Outcome:
     message = message_of_error(exc)
+    context = contextvars.copy_context()
+    raised = type(exc), exc, _users_frames(exc.__traceback__)
     now = datetime.now(UTC)
     match exc:
-        case TaskFailure():
+        case TaskFailure() if not _has_background(exc):
             return Outcome(Status.FAILURE, orjson.dumps(message), ErrorInfo("TaskFailure", message), now)
+        case TaskFailure():
+            error = ErrorInfo("TaskFailure", message, _traceback_of(exc))
+            return Outcome(Status.FAILURE, orjson.dumps(message), error, now, exc_info=raised, context=context)
         case _RefusedError():
             return Outcome(Status.FAILURE, None, ErrorInfo("UnknownApplicationError", message), now, refusal=message)
         case ResultError():
-            return Outcome(Status.FAILURE, None, ErrorInfo("ResultError", message), now)
-    return Outcome(Status.FAILURE, None, ErrorInfo(type_of_error(exc), message, _traceback_of(exc)), now)
+            error = ErrorInfo("ResultError", message)
+            return Outcome(Status.FAILURE, None, error, now, exc_info=raised, context=context)
+    error = ErrorInfo(type_of_error(exc), message, _traceback_of(exc))
+    return Outcome(Status.FAILURE, None, error, now, exc_info=raised, context=context)
+
+
+def _has_background(failure: TaskFailure) -> bool:
+    """Return True if an exception says more than its message: what it was raised from, or notes."""
+    context = None if failure.__suppress_context__ else failure.__context__
+    return failure.__cause__ is not None or context is not None or hasattr(failure, "__notes__")
 
 
 def type_of_error(exc: BaseException) -> str:

@@ -14,7 +14,6 @@ from limetask.events import Event, decode_event
 from limetask.handlers import HandlerDeclaration
 from limetask.message import Envelope
 from limetask.topology import Names
-from limetask_worker.executor import message_of_error, type_of_error
 from limetask_worker.handler_executor import HandlerExecutor
 
 logger = logging.getLogger(__name__)
@@ -85,22 +84,23 @@ class HandlerConsumer:
         self._consuming.ack(delivery)
 
     async def _handle(self, delivery: Delivery, event: Event) -> None:
-        error = await self._executor.run(event)
-        if error is None:
+        failure = await self._executor.run(event)
+        if failure is None:
             logger.debug("%s has handled %s", self._handler.name, event.id)
             return
         failures = _retries(delivery.envelope) + 1
-        told = f"{type_of_error(error)}: {message_of_error(error)}"
-        delay = None if isinstance(error, UnknownApplicationError) else self._handler.retry.delay_before(failures)
-        logger.error(
+        is_hopeless = isinstance(failure.error, UnknownApplicationError)
+        delay = None if is_hopeless else self._handler.retry.delay_before(failures)
+        failure.context.run(
+            logger.error,
             "event handler %s failed for event %s (%s, app=%s)%s",
             *(self._handler.name, event.id, event.routing_key, event.app),
             "" if delay is None else f"; it is handled again in {delay:g} s",
-            exc_info=error,
+            exc_info=failure.error,
         )
         if delay is None:
             times = "" if failures == 1 else f" {failures} times"
-            await self._set_aside(delivery, f"event handler {self._handler.name} failed{times}: {told}")
+            await self._set_aside(delivery, f"event handler {self._handler.name} failed{times}: {failure.text}")
         else:
             await self._delays.publish_until_confirmed(delay, self._queue, _retried(delivery.envelope, failures))
 

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
+from dataclasses import dataclass
 
 from limetask.events import Event
 from limetask.handlers import HandlerDeclaration
 from limetask_worker.applications import ApplicationFactory, opened, opened_async
+from limetask_worker.executor import message_of_error, type_of_error
 from limetask_worker.forked import end_if_forked
 from limetask_worker.fresh_contexts import FreshContextThreads
 from limetask_worker.loop_thread import LoopThread
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerFailure:
+    """What a handler raised, as text too, and its context variables, for whoever reports errors."""
+
+    error: BaseException
+    text: str
+    context: contextvars.Context
 
 
 class HandlerExecutor:
@@ -33,8 +45,8 @@ class HandlerExecutor:
             for _ in range(self._handler.concurrency):
                 self._threads.submit(all_started.wait)
 
-    def run(self, event: Event) -> asyncio.Future[BaseException | None]:
-        """Begin to handle an event; the future's outcome is what the handler raised, None if it returned."""
+    def run(self, event: Event) -> asyncio.Future[HandlerFailure | None]:
+        """Begin to handle an event; the future's outcome is how the handler failed, None if it returned."""
         if self._coroutines is not None:
             return asyncio.wrap_future(self._coroutines.submit(self._handle_async(event)))
         return asyncio.get_running_loop().run_in_executor(self._threads, self._handle, event)
@@ -45,7 +57,7 @@ class HandlerExecutor:
         if self._coroutines is not None:
             self._coroutines.stop()
 
-    def _handle(self, event: Event) -> BaseException | None:
+    def _handle(self, event: Event) -> HandlerFailure | None:
         try:
             with contextlib.ExitStack() as stack:
                 try:
@@ -54,10 +66,10 @@ class HandlerExecutor:
                 finally:
                     end_if_forked()  # before the application is closed, which is the parent's
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
-            return exc
+            return _failure_of(exc)
         return None
 
-    async def _handle_async(self, event: Event) -> BaseException | None:
+    async def _handle_async(self, event: Event) -> HandlerFailure | None:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 try:
@@ -66,5 +78,10 @@ class HandlerExecutor:
                 finally:
                     end_if_forked()
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
-            return exc
+            return _failure_of(exc)
         return None
+
+
+def _failure_of(error: BaseException) -> HandlerFailure:
+    # The text is made where the handler runs: an exception's __str__ is user code.
+    return HandlerFailure(error, f"{type_of_error(error)}: {message_of_error(error)}", contextvars.copy_context())

@@ -17,6 +17,7 @@ from limetask.forks import keep_from_forks
 from limetask_worker import signals
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.loading import LoadingError
+from limetask_worker.log_thread import log_thread
 from limetask_worker.logs import configure_logging
 from limetask_worker.marks import Marks
 from limetask_worker.outbox import Outbox
@@ -30,6 +31,8 @@ Role = Callable[[ChildOptions, Control, asyncio.Event], Awaitable[bool]]
 CUT_OFF = 3
 """Exit code of a child that left something running behind."""
 
+_FLUSH_SECONDS = 5.0
+
 
 def run_child(role: Role) -> None:
     """Run a role in this process, whose control socket is the descriptor named in the first argument.
@@ -37,6 +40,7 @@ def run_child(role: Role) -> None:
     Ends the process without waiting for threads: a body that outlives the grace time must not keep it.
     """
     exit_code = run_loop(_run(role, control_socket_of_this_process()))
+    log_thread.flush(_FLUSH_SECONDS)
     with contextlib.suppress(Exception):  # a handler of the user's may do anything
         logging.shutdown()
     flush_streams()
@@ -84,6 +88,7 @@ async def _run(role: Role, control_socket: socket.socket) -> int:
     configure_logging(options.log_format, options.log_level, options.worker)
     lend_streams()
     leave_signals_to_parent(control.send_asked)
+    log_thread.start()
     stop = asyncio.Event()
     waiting = asyncio.get_running_loop().create_task(_stop_when_asked(control, stop))
     try:

@@ -17,7 +17,7 @@ from limetask.records import encode_completion, encode_released, encode_returned
 from limetask.signing import Signer
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
-from limetask_worker.logs import WORK_FIELD
+from limetask_worker.log_thread import WORK_FIELD
 from limetask_worker.outbox import Outbox, UnreportedEnd
 from limetask_worker.timings import SURE_SECONDS
 from limetask_worker.work import Outcome, Work

@@ -24,8 +24,10 @@ from limetask.settings import current_settings
 from limetask.status import ErrorInfo, Status
 from limetask_worker.child_process import LAST_WORDS_SECONDS, ChildProcess, reason_of_death, start_process
 from limetask_worker.control import ChildOptions, Control
+from limetask_worker.end_line import log_end
 from limetask_worker.executor import Executor
 from limetask_worker.loading import load, load_factory
+from limetask_worker.log_thread import log_thread
 from limetask_worker.logs import configure_logging
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.process import control_socket_of_this_process, leave_signals_to_parent
@@ -36,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LAST_PAUSE_SECONDS = 5.0
+_FLUSH_SECONDS = 5.0
 
 
 class SoloDiedError(Exception):
@@ -92,7 +95,8 @@ async def _answer_of(process: ChildProcess, control: Control) -> tuple[dict[str,
 
 def _encode_work(work: Work) -> dict[str, Any]:
     body = base64.b64encode(work.delivery.envelope.body).decode()
-    return {"identity": asdict(work.message.identity), "body": body}
+    started_at = None if work.started_at is None else work.started_at.isoformat()
+    return {"identity": asdict(work.message.identity), "body": body, "started_at": started_at}
 
 
 def _decode_outcome(fields: dict[str, Any]) -> Outcome:
@@ -125,6 +129,7 @@ async def _main(control_socket: socket.socket) -> None:
     configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
     lend_streams()
     leave_signals_to_parent(_go_on)
+    log_thread.start()
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     load(options.packages)
     settings = current_settings()
@@ -132,8 +137,10 @@ async def _main(control_socket: socket.socket) -> None:
     work = _decode_work(request)
     executor.start(coroutines=work.declaration.is_async)
     outcome = await executor.run(work)
+    log_end(work, outcome)
     control.send(_encode_outcome(outcome))
     await control.flush()
+    log_thread.flush(_FLUSH_SECONDS)
 
 
 def _go_on() -> None:
@@ -146,7 +153,10 @@ def _decode_work(request: dict[str, Any]) -> Work:
     declaration = find_task(identity.task_name)
     if declaration is None:
         raise LookupError(f"no task {identity.task_name!r}")
-    return Work(Delivery(0, 0, "", False, envelope), decode_task(identity, envelope), declaration)
+    work = Work(Delivery(0, 0, "", False, envelope), decode_task(identity, envelope), declaration)
+    if request["started_at"] is not None:
+        work.started_at = datetime.fromisoformat(request["started_at"])
+    return work
 
 
 def _end_with_parent(parent: int) -> None:

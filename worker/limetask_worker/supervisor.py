@@ -25,6 +25,7 @@ from limetask.topology import Names
 from limetask_worker import signals
 from limetask_worker.child_process import LAST_WORDS_SECONDS, STARTED_IN, STOPPED_TOO_SOON, reason_of_death
 from limetask_worker.control import Asked, ChildOptions, Done, Failed, Needless, Ready
+from limetask_worker.logs import log_start_failure
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.news import News
 from limetask_worker.process import CUT_OFF
@@ -99,7 +100,7 @@ class Supervisor:
         await asyncio.gather(*recorders, return_exceptions=True)
         await self._news.close()
         if self._failure is not None:
-            logger.critical("%s", self._failure)
+            log_start_failure(logger, self._failure)
         return 1 if self._failure is not None or self._cut_off else 0
 
     def _go_on_with(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

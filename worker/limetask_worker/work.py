@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import TracebackType
 
 from limetask import ids
 from limetask.amqp import Delivery
@@ -14,6 +16,8 @@ from limetask.registry import TaskDeclaration
 from limetask.status import ErrorInfo, Status
 from limetask.value import value
 from limetask_worker.marks import Mark
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 
 @dataclass(slots=True)
@@ -61,6 +65,7 @@ class Outcome:
     """How a task ended. `result` is JSON, or None for none.
 
     `refusal` is set if the body was not run at all, and is the reason for which the message is to be dead-lettered.
+    `exc_info` and `context` are for the log: what was raised in this process, and the body's context variables.
     """
 
     status: Status
@@ -68,3 +73,5 @@ class Outcome:
     error: ErrorInfo | None
     finished_at: datetime
     refusal: str | None = None
+    exc_info: ExcInfo | None = None
+    context: contextvars.Context | None = None

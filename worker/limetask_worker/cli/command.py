@@ -18,6 +18,7 @@ from limetask.settings import Settings, current_settings
 from limetask.topology import QOS_CATEGORIES, QoS
 from limetask_worker.banner import banner_facts, show_banner
 from limetask_worker.control import ChildOptions
+from limetask_worker.log_thread import log_thread
 from limetask_worker.logs import LogFormat, configure_logging
 from limetask_worker.streams import open_missing_streams
 from limetask_worker.supervisor import Plan, Supervisor
@@ -120,6 +121,7 @@ def main(
     )
     plan = Plan(processes if "tasks" in roles else 0, "recorder" in roles, options, "events" in roles)
     configure_logging(log_format, log_level, "supervisor")
+    log_thread.start()
     try:
         settings = current_settings()
         sys.exit(asyncio.run(_supervise(settings, plan)))
