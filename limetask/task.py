@@ -37,6 +37,10 @@ class Task(TaskDeclaration, Generic[App, Parameters, Result]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
+    def __reduce__(self) -> str:
+        # As a function is pickled: by its name in its module, where whoever loads it finds the task.
+        return str(self.function.__qualname__)
+
 
 @overload
 def task(function: Callable[Concatenate[App, Parameters], Result], /) -> Task[App, Parameters, Result]: ...

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -238,3 +240,32 @@ class TestSendingNothing:
         """What is no application is refused, even with an id."""
         with pytest.raises(ApplicationError):
             get_status(ids.new_task_id("shop"), object())  # type: ignore[arg-type]
+
+
+@task
+def in_a_module(app: Application) -> None:
+    pass
+
+
+class TestPickling:
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_a_task_is_pickled_by_name(self, protocol: int) -> None:
+        """A task, also one in a prepared call, is found again where it is declared, as a function is."""
+        call = in_a_module.prepare("shop")
+        assert pickle.loads(pickle.dumps(in_a_module, protocol)) is in_a_module
+        assert pickle.loads(pickle.dumps(call, protocol)) == call
+        assert b"in_a_module" in pickle.dumps(in_a_module, protocol)
+
+    def test_a_task_is_copied_as_itself(self) -> None:
+        """There is one task of a name: a copy, a deep one too, is the same."""
+        assert copy.copy(in_a_module) is in_a_module
+        assert copy.deepcopy([in_a_module]) == [in_a_module]
+
+    def test_a_task_that_no_name_leads_to_is_refused(self) -> None:
+        """A task in a function cannot be found elsewhere, and pickle says so."""
+
+        def local(app: Application) -> None:
+            pass
+
+        with pytest.raises((pickle.PicklingError, AttributeError), match="local"):
+            pickle.dumps(task(local))
