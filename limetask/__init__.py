@@ -37,6 +37,7 @@ from limetask.errors import (
 )
 from limetask.events import Event
 from limetask.handlers import event_handler
+from limetask.hooks import worker_process_started, worker_process_stopping
 from limetask.patterns import EventPattern, on_failure, on_success
 from limetask.retry import Retry
 from limetask.settings import Settings, configure
@@ -94,4 +95,6 @@ __all__ = [
     "send_task",
     "send_tasks",
     "task",
+    "worker_process_started",
+    "worker_process_stopping",
 ]

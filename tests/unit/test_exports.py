@@ -61,6 +61,8 @@ PUBLIC = [
     "send_task",
     "send_tasks",
     "task",
+    "worker_process_started",
+    "worker_process_stopping",
 ]
 
 

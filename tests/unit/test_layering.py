@@ -21,7 +21,7 @@ SOURCES = {
 # A module or package of limetask may import what stands above it, and its own line too if that makes no cycle.
 LAYERS = [
     ["errors", "forks", "ids", "status", "topology", "context", "value", "origin", "plain"],
-    ["message", "settings", "application", "arguments", "functions", "registry", "signing", "retry"],
+    ["message", "settings", "application", "arguments", "functions", "registry", "signing", "retry", "hooks"],
     ["codec", "results", "patterns"],
     ["record_fields", "records", "handlers"],
     ["events"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import sys
 import textwrap
@@ -95,6 +96,47 @@ def test_a_program_is_not_started(make_package: MakePackage) -> None:
     program = "raise AssertionError('started')"
     package = make_package({"__init__.py": TASK, "__main__.py": program, "a/__init__.py": "", "a/__main__.py": program})
     assert loaded([package]) == {f"{package}.run"}
+
+
+@pytest.mark.parametrize(
+    "name", ["drop-all.py", "0001_first.py", "class.py", "a-b/__init__.py", "a-b/c.py", "for/c.py"]
+)
+def test_what_is_no_module_name_is_not_executed(make_package: MakePackage, name: str) -> None:
+    """Files and folders that no `import` can name are left alone: they are scripts, and may do anything."""
+    package = make_package({"__init__.py": TASK, name: "raise AssertionError('executed')"})
+    assert loaded([package]) == {f"{package}.run"}
+
+
+def test_a_module_is_executed_once(make_package: MakePackage) -> None:
+    """A package that is named twice, or of which a module is named too, is imported once."""
+    package = make_package(
+        {"__init__.py": TASK, "a.py": "import builtins\nbuiltins.{package} = builtins.{package} + 1"}
+    )
+    vars(builtins)[package] = 0
+    load([package, f"{package}.a", package])
+    assert vars(builtins).pop(package) == 1
+
+
+def test_a_module_under_two_names_is_refused(
+    make_package: MakePackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the code imports a file under another name than the worker, its tasks would be there twice."""
+    package = make_package({"__init__.py": "", "inner/tasks.py": TASK, "inner/use.py": "import inner_{package}.tasks"})
+    (tmp_path / package / "inner").rename(tmp_path / package / f"inner_{package}")
+    monkeypatch.syspath_prepend(tmp_path / package)
+    message = refusal(package)
+    assert f"was imported as {package}.inner_{package}.tasks and as inner_{package}.tasks" in message
+
+
+def test_a_module_may_stand_under_two_names(make_package: MakePackage) -> None:
+    """A name that a package gives to a module of its own beside the first one is no second module."""
+    package = make_package(
+        {
+            "__init__.py": "",
+            "a.py": TASK + "\n    import sys\n    sys.modules[__name__ + '_old'] = sys.modules[__name__]\n",
+        }
+    )
+    assert loaded([package]) == {f"{package}.a.run"}
 
 
 def test_a_package_without_tasks_is_refused(make_package: MakePackage) -> None:

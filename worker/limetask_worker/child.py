@@ -21,7 +21,8 @@ from limetask_worker.consumer import Consumer
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.executor import Executor
 from limetask_worker.limits import Limits
-from limetask_worker.loading import load, load_factory
+from limetask_worker.loading import load_factory
+from limetask_worker.preparing import prepare
 from limetask_worker.process import marks_of_this_process, needless, outbox_of_this_process, run_child, unless_stopped
 from limetask_worker.settle import Settler
 from limetask_worker.signs_of_life import give_signs_of_life
@@ -35,10 +36,10 @@ _SETTLE_SECONDS = 10.0
 async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event) -> bool:
     """Run tasks until `stop` is set. Returns False if some were still running when the grace time was over.
 
-    Raises LoadingError, ConfigurationError or BrokerRefusedError for what another start would not mend.
+    Users' code is imported already. Raises LoadingError, ConfigurationError or BrokerRefusedError for what another
+    start would not mend.
     """
     settings = current_settings()
-    load(options.packages)
     tasks = declared_tasks()
     if not tasks:
         return needless(options, control, "task", "@task")
@@ -151,4 +152,4 @@ async def _all_settled(settler: Settler, stop: asyncio.Event) -> bool:
 
 
 if __name__ == "__main__":
-    run_child(run_tasks)
+    run_child(run_tasks, lambda options: prepare(options.packages, declared_tasks))

@@ -19,7 +19,8 @@ from limetask_worker.applications import ApplicationFactory
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.handler_consumer import HandlerConsumer
 from limetask_worker.handler_executor import HandlerExecutor
-from limetask_worker.loading import load, load_factory
+from limetask_worker.loading import load_factory
+from limetask_worker.preparing import prepare
 from limetask_worker.process import needless, run_child, unless_stopped
 
 logger = logging.getLogger(__name__)
@@ -109,10 +110,10 @@ def _topology(names: Names, handler: HandlerDeclaration, daemon: str) -> Topolog
 async def run_handlers(options: ChildOptions, control: Control, stop: asyncio.Event) -> bool:
     """Run event handlers until `stop` is set. Returns False if some were still running when the grace time was over.
 
-    Raises LoadingError, ConfigurationError or BrokerRefusedError for what another start would not mend.
+    Users' code is imported already. Raises LoadingError, ConfigurationError or BrokerRefusedError for what another
+    start would not mend.
     """
     settings = current_settings()
-    load(options.packages)
     handlers = declared_handlers()
     if not handlers:
         return needless(options, control, "event handler", "@event_handler")
@@ -126,4 +127,4 @@ async def run_handlers(options: ChildOptions, control: Control, stop: asyncio.Ev
 
 
 if __name__ == "__main__":
-    run_child(run_handlers)
+    run_child(run_handlers, lambda options: prepare(options.packages, declared_handlers))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import pkgutil
+import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,10 +23,12 @@ class LoadingError(Exception):
 def load(packages: Sequence[str]) -> None:
     """Import `packages` with all their submodules.
 
-    Raises LoadingError, with the traceback, at the first module that cannot be imported, and if nothing is declared.
+    Raises LoadingError, with the traceback, at the first module that cannot be imported, if one is imported under two
+    names, and if nothing is declared.
     """
     for package in packages:
         _import_with_submodules(package)
+        _check_names(package)
     if not declared_tasks() and not declared_handlers():
         raise LoadingError(
             f"neither a task nor an event handler is declared in {', '.join(packages)}: declare one with @task"
@@ -49,6 +53,28 @@ def _import_with_submodules(package: str) -> None:
     _import(package)
     for module in _submodules(package):
         _import(module)
+
+
+def _check_names(package: str) -> None:
+    """Refuse a module that is there twice, since its file was imported under another name as well."""
+    # A module that stands in sys.modules under two names was executed once.
+    files = {id(module): (_file_of(module), name) for name, module in list(sys.modules.items())}
+    names = dict(sorted(files.values(), key=lambda found: _is_in(package, found[1])))
+    for file, name in files.values():
+        if file and name != names[file] and _is_in(package, names[file]):
+            raise LoadingError(
+                f"{file} was imported as {names[file]} and as {name}, so it was executed twice and its tasks have two "
+                "names: give the worker the name under which your own code imports it, and start it where that works"
+            )
+
+
+def _file_of(module: object) -> str:
+    origin = getattr(getattr(module, "__spec__", None), "origin", None)
+    return origin if isinstance(origin, str) and origin.endswith(".py") else ""
+
+
+def _is_in(package: str, module: str) -> bool:
+    return f"{module}.".startswith(f"{package}.")
 
 
 def _import(module: str) -> None:
@@ -76,19 +102,24 @@ def _submodules(package: str) -> Iterator[str]:
     found = {module.name: module.ispkg for module in pkgutil.iter_modules(path)}
     found |= dict.fromkeys(_folders_without_init(path), True)
     for name, is_package in sorted(found.items()):
-        if name == "__main__":
-            continue  # importing it would run the program
+        if not _is_module_name(name):
+            continue
         yield f"{package}.{name}"
         if is_package:
             _import(f"{package}.{name}")
             yield from _submodules(f"{package}.{name}")
 
 
+def _is_module_name(name: str) -> bool:
+    """Return True unless it is a file that nobody imports: a program, or a script such as `drop-all.py`."""
+    return name.isidentifier() and not keyword.iskeyword(name) and name != "__main__"
+
+
 def _folders_without_init(path: Iterable[str]) -> Iterator[str]:
     """Give the folders that Python can import though they have no __init__.py: their tasks count as well."""
     for entry in path:
         for folder in Path(entry).glob("*/"):
-            if folder.name.isidentifier() and not (folder / "__init__.py").exists() and any(folder.glob("*.py")):
+            if _is_module_name(folder.name) and not (folder / "__init__.py").exists() and any(folder.glob("*.py")):
                 yield folder.name
 
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from limetask.errors import BrokerRefusedError, ConfigurationError
 from limetask.forks import keep_from_forks
@@ -21,30 +21,31 @@ from limetask_worker.log_thread import log_thread
 from limetask_worker.logs import configure_logging
 from limetask_worker.marks import Marks
 from limetask_worker.outbox import Outbox
-from limetask_worker.streams import flush_streams, lend_streams
+from limetask_worker.process_hooks import process_hooks
+from limetask_worker.streams import lend_streams
 
 logger = logging.getLogger(__name__)
 
 Role = Callable[[ChildOptions, Control, asyncio.Event], Awaitable[bool]]
 """A child's work: returns when the event is set and all is settled; False if something was cut off."""
 
+Prepare = Callable[[ChildOptions], None]
+"""What a child does before its loop runs: imports users' code and calls its hooks."""
+
 CUT_OFF = 3
 """Exit code of a child that left something running behind."""
 
-_FLUSH_SECONDS = 5.0
 
-
-def run_child(role: Role) -> None:
+def run_child(role: Role, prepare: Prepare | None = None) -> NoReturn:
     """Run a role in this process, whose control socket is the descriptor named in the first argument.
 
-    Ends the process without waiting for threads: a body that outlives the grace time must not keep it.
+    `prepare` is called before, in the main thread while no loop runs. The process ends without waiting for threads.
     """
-    exit_code = run_loop(_run(role, control_socket_of_this_process()))
-    log_thread.flush(_FLUSH_SECONDS)
-    with contextlib.suppress(Exception):  # a handler of the user's may do anything
-        logging.shutdown()
-    flush_streams()
-    os._exit(exit_code)
+    with new_runner() as runner:
+        child = runner.run(_Child.open(control_socket_of_this_process()))
+        failure = child.prepared(prepare)
+        exit_code = runner.run(child.run(role, failure))
+    process_hooks.end_process(exit_code)
 
 
 def control_socket_of_this_process() -> socket.socket:
@@ -73,41 +74,73 @@ def outbox_of_this_process() -> Outbox:
         os.close(descriptor)
 
 
-def run_loop(main: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine on uvloop where there is one, on asyncio's own loop otherwise."""
+def new_runner() -> asyncio.Runner:
+    """Return what runs coroutines on uvloop where there is one, on asyncio's own loop otherwise."""
     with contextlib.suppress(ImportError):
         import uvloop
 
-        return uvloop.run(main)
-    return asyncio.run(main)
+        return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    return asyncio.Runner()
 
 
-async def _run(role: Role, control_socket: socket.socket) -> int:
-    control = await Control.open(control_socket)
-    options = await control.receive_options()
-    configure_logging(options.log_format, options.log_level, options.worker)
-    lend_streams()
-    leave_signals_to_parent(control.send_asked)
-    log_thread.start()
-    stop = asyncio.Event()
-    waiting = asyncio.get_running_loop().create_task(_stop_when_asked(control, stop))
-    try:
-        if not await role(options, control, stop):
-            return CUT_OFF
-        control.send_done()
-        await control.flush()
-        return 0
-    except (LoadingError, ConfigurationError, BrokerRefusedError) as exc:
-        control.send_failed(str(exc))
-        await control.flush()
-        return 1
-    finally:
-        waiting.cancel()
-        signals.hold_back()  # when the loop is closed they would end this process, with another exit code
+class _Child:
+    """This process, and the line to its supervisor."""
+
+    def __init__(self, control: Control, options: ChildOptions) -> None:
+        self._control = control
+        self._options = options
+        self._stop = asyncio.Event()
+        self._waiting = asyncio.get_running_loop().create_task(self._stop_when_asked())
+
+    @classmethod
+    async def open(cls, control_socket: socket.socket) -> _Child:
+        control = await Control.open(control_socket)
+        child = cls(control, await control.receive_options())
+        options = child._options
+        configure_logging(options.log_format, options.log_level, options.worker)
+        lend_streams()
+        log_thread.start()
+        return child
+
+    def prepared(self, prepare: Prepare | None) -> Exception | None:
+        """Prepare this process; return what another start would not mend."""
+        try:
+            if prepare is not None:
+                prepare(self._options)
+        except (LoadingError, ConfigurationError) as exc:
+            return exc
+        return None
+
+    async def run(self, role: Role, failure: Exception | None) -> int:
+        """Run a role, or tell of the failure of its preparation; return the exit code."""
+        # Not before: what was imported may have set a handler of its own, or have run a loop with one.
+        leave_signals_to_parent(self._control.send_asked)
+        try:
+            if failure is not None:
+                raise failure
+            if not await role(self._options, self._control, self._stop):
+                return CUT_OFF
+            self._control.send_done()
+            await self._control.flush()
+            return 0
+        except (LoadingError, ConfigurationError, BrokerRefusedError) as exc:
+            self._control.send_failed(str(exc))
+            await self._control.flush()
+            return 1
+        finally:
+            self._waiting.cancel()
+            signals.hold_back()  # when the loop is closed they would end this process, with another exit code
+
+    async def _stop_when_asked(self) -> None:
+        await self._control.stop_requested()
+        self._stop.set()
 
 
 def leave_signals_to_parent(ask: Callable[[], None]) -> None:
-    """Have this process go on whatever signal stops the worker; its parent decides, and is told of SIGTERM by `ask`."""
+    """Have this process go on whatever signal stops the worker; its parent decides, and is told of SIGTERM by `ask`.
+
+    Signals wait until then, since the process was started with them held back.
+    """
     signals.catch({signal.SIGTERM: ask, signal.SIGINT: _go_on, signal.SIGHUP: _go_on})
     signals.restore_in_forks()
     signals.let_through()
@@ -115,11 +148,6 @@ def leave_signals_to_parent(ask: Callable[[], None]) -> None:
 
 def _go_on() -> None:
     """It has reached the supervisor as well."""
-
-
-async def _stop_when_asked(control: Control, stop: asyncio.Event) -> None:
-    await control.stop_requested()
-    stop.set()
 
 
 def needless(options: ChildOptions, control: Control, kind: str, decorator: str) -> bool:

@@ -14,31 +14,35 @@ import socket
 import threading
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from limetask.amqp import Delivery
 from limetask.codec import MSGPACK, decode_task
+from limetask.errors import ConfigurationError
 from limetask.message import Envelope, TaskIdentity
-from limetask.registry import find_task
+from limetask.registry import declared_tasks, find_task
 from limetask.settings import current_settings
 from limetask.status import ErrorInfo, Status
 from limetask_worker.child_process import LAST_WORDS_SECONDS, ChildProcess, reason_of_death, start_process
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.end_line import log_end
 from limetask_worker.executor import Executor
-from limetask_worker.loading import load, load_factory
+from limetask_worker.loading import LoadingError, load_factory
 from limetask_worker.log_thread import log_thread
-from limetask_worker.logs import configure_logging
+from limetask_worker.logs import configure_logging, log_start_failure
 from limetask_worker.memory_kills import MemoryKills
+from limetask_worker.preparing import prepare
 from limetask_worker.process import control_socket_of_this_process, leave_signals_to_parent
-from limetask_worker.streams import flush_streams, lend_streams
+from limetask_worker.process_hooks import STOPPING_SECONDS, process_hooks
+from limetask_worker.streams import lend_streams
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LAST_PAUSE_SECONDS = 5.0
-_FLUSH_SECONDS = 5.0
+# One that has answered, or that nobody waits for any more, ends by itself unless something holds it up as a whole.
+_END_SECONDS = STOPPING_SECONDS + 5.0
 
 
 class SoloDiedError(Exception):
@@ -59,15 +63,16 @@ class SoloRunner:
         try:
             control.send_options(self.options)
             control.send(_encode_work(work))
-            answer, exit_code = await _answer_of(process, control)
-        except BaseException:
-            process.kill()
-            raise
+            answer = await _answer_of(process, control)
         finally:
             looking.cancel()
+            # It ends with its line, if its body has not: what it does before its end keeps nobody waiting.
             control.close()
+            ending = asyncio.ensure_future(_see_to_its_end(process))
+            _ending.add(ending)
+            ending.add_done_callback(_ending.discard)
         if answer is None:
-            raise SoloDiedError(reason_of_death(exit_code, memory_was_short=kills.are_recent()))
+            raise SoloDiedError(reason_of_death(await process.wait(), memory_was_short=kills.are_recent()))
         return _decode_outcome(answer)
 
 
@@ -83,14 +88,29 @@ async def _started() -> tuple[ChildProcess, Control]:
             pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
 
-async def _answer_of(process: ChildProcess, control: Control) -> tuple[dict[str, Any] | None, int]:
+_ending: set[asyncio.Future[None]] = set()
+
+
+async def _answer_of(process: ChildProcess, control: Control) -> dict[str, Any] | None:
+    # The end of the line is no sign: a process that is started meanwhile may hold the other end open.
     receiving = asyncio.ensure_future(control.receive())
-    exit_code = await process.wait()
-    await asyncio.wait([receiving], timeout=LAST_WORDS_SECONDS)
-    if receiving.done():
-        return receiving.result(), exit_code
-    receiving.cancel()
-    return None, exit_code
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait([receiving, ended], return_when=asyncio.FIRST_COMPLETED)
+        if not receiving.done():
+            await asyncio.wait([receiving], timeout=LAST_WORDS_SECONDS)
+        return receiving.result() if receiving.done() else None
+    finally:
+        receiving.cancel()
+        ended.cancel()
+
+
+async def _see_to_its_end(process: ChildProcess) -> None:
+    try:
+        async with asyncio.timeout(_END_SECONDS):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
 
 
 def _encode_work(work: Work) -> dict[str, Any]:
@@ -120,27 +140,46 @@ def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-async def _main(control_socket: socket.socket) -> None:
+def run_solo() -> NoReturn:
+    """Run the task that the control line brings, tell how it ended, and end this process."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    with asyncio.Runner() as runner:
+        control, options = runner.run(_open(control_socket_of_this_process()))
+        configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
+        lend_streams()
+        log_thread.start()
+        try:
+            prepare(options.packages, declared_tasks)
+        except (LoadingError, ConfigurationError) as exc:
+            log_start_failure(logger, str(exc))
+            process_hooks.end_process(1)
+        runner.run(_run_task(control))
+    process_hooks.end_process(0)
+
+
+async def _open(control_socket: socket.socket) -> tuple[Control, ChildOptions]:
     control = await Control.open(control_socket)
-    options = await control.receive_options()
+    return control, await control.receive_options()
+
+
+async def _run_task(control: Control) -> None:
+    """Run a task until it ends, or its line does: then nobody waits for it any more."""
+    leave_signals_to_parent(_go_on)
     request = await control.receive()
     if request is None:
         return
-    configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
-    lend_streams()
-    leave_signals_to_parent(_go_on)
-    log_thread.start()
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    load(options.packages)
     settings = current_settings()
     executor = Executor(1, load_factory(settings.application_factory), settings.max_result_bytes)
     work = _decode_work(request)
     executor.start(coroutines=work.declaration.is_async)
-    outcome = await executor.run(work)
-    log_end(work, outcome)
-    control.send(_encode_outcome(outcome))
-    await control.flush()
-    log_thread.flush(_FLUSH_SECONDS)
+    running = executor.run(work)
+    unwanted = asyncio.ensure_future(control.receive())
+    waiting: list[asyncio.Future[Any]] = [running, unwanted]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        log_end(work, running.result())
+        control.send(_encode_outcome(running.result()))
+        await control.flush()
 
 
 def _go_on() -> None:
@@ -160,13 +199,12 @@ def _decode_work(request: dict[str, Any]) -> Work:
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this process when its parent is gone, whatever the body is doing."""
+    """End this process some time after its parent is gone, whatever keeps it from ending with its line."""
     while os.getppid() == parent:
         threading.Event().wait(0.5)
+    threading.Event().wait(_END_SECONDS)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(control_socket_of_this_process()))
-    flush_streams()
-    os._exit(0)
+    run_solo()

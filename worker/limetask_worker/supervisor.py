@@ -29,12 +29,13 @@ from limetask_worker.logs import log_start_failure
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.news import News
 from limetask_worker.process import CUT_OFF
+from limetask_worker.process_hooks import STOPPING_SECONDS
 from limetask_worker.supervised import Child, Role
 
 logger = logging.getLogger(__name__)
 
-# A child gets this much longer than its grace time to publish and ack what ended.
-_SETTLE_SECONDS = 15.0
+# A child gets this much longer than its grace time to publish and ack what ended, and for its hooks.
+_SETTLE_SECONDS = 15.0 + STOPPING_SECONDS
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
 _STABLE_SECONDS = 60.0

@@ -1,0 +1,83 @@
+"""Where and how often users' modules are imported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from limetask import Settings, send_task
+from tests.worker import Worker, write_files
+
+StartWorker = Callable[..., Worker]
+
+TRACED = """
+    import os
+    from pathlib import Path
+    with Path("imported").open("a") as traces:
+        traces.write(f"{__name__} {os.getpid()}\\n")
+"""
+TASK = """
+    import asyncio
+    from limetask import event_handler, task
+
+    async def value():
+        return 3
+
+    @task
+    def run(app):
+        return found
+
+    @event_handler("shelf.*")
+    def hear(app, event):
+        pass
+
+    def make(identifier):
+        return identifier
+"""
+
+
+def test_asyncio_run_works_at_import(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:
+    """A module may run a loop while it is imported, as it may in a program of its own; the factory's module too."""
+    found = "\n    found = asyncio.run(value())\n"
+    write_files(tmp_path, {"shelf/tasks.py": TASK + found, "platform_apps.py": TASK + found})
+    worker = start_worker(settings, "shelf", "--processes", "1", LIMETASK_APPLICATION_FACTORY="platform_apps:make")
+    assert send_task("shelf.tasks.run", "acme").wait(20).result == 3
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("create", ["asyncio.create_task(value())", "asyncio.get_running_loop()"])
+def test_no_loop_runs_at_import(settings: Settings, start_worker: StartWorker, tmp_path: Path, create: str) -> None:
+    """A task that a module creates at its import is an error: it would run beside the connection to the broker."""
+    write_files(tmp_path, {"shelf/tasks.py": f"{TASK}\n    found = {create}\n"})
+    worker = start_worker(settings, "shelf", "--processes", "1", ready=False)
+    assert worker.process.wait(30) == 1
+    assert "cannot import shelf.tasks" in worker.log
+    assert "RuntimeError: no running event loop" in worker.log
+
+
+def test_only_modules_are_imported_and_each_once(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:
+    """Scripts whose names are no module names are not executed; a module is, once in each process that runs tasks."""
+    write_files(
+        tmp_path,
+        {
+            "shelf/__init__.py": TRACED,
+            "shelf/tasks.py": TRACED + TASK + "\n    found = 3\n",
+            "shelf/scripts/drop-all.py": TRACED,
+            "shelf/scripts/fill.py": TRACED,
+            "shelf/migrations/0001_initial.py": TRACED,
+            "shelf/with-dash/__init__.py": TRACED,
+            "shelf/with-dash/inner.py": TRACED,
+            "shelf/class.py": TRACED,
+            "shelf/__main__.py": TRACED,
+        },
+    )
+    worker = start_worker(settings, "shelf", "shelf.tasks", "shelf", "--processes", "1")
+    assert send_task("shelf.tasks.run", "acme").wait(20).result == 3
+    assert worker.stop() == 0
+    imported = Counter((tmp_path / "imported").read_text().splitlines())
+    assert {line.split()[0] for line in imported} == {"shelf", "shelf.tasks", "shelf.scripts.fill"}
+    assert set(imported.values()) == {1}
+    assert len(imported) == 3 * 2  # in the task process and in the event process
