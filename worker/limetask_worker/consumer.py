@@ -243,6 +243,8 @@ class Consumer:
     def _start_waiting(self) -> None:
         self._start_scheduled = False
         self._fill_slots()
+        if not self._limits.allow_more:
+            return  # what waits goes back soon
         window = self._slots + self._pace.ahead
         # While there is enough to go on with, starts are collected: one message tells of all of them.
         if self._in_window() < max(self._slots, window * _WINDOW_LEVEL):

@@ -32,6 +32,11 @@ class Limits:
         self.used_up = asyncio.Event()
         self.reason = ""
 
+    @property
+    def allow_more(self) -> bool:
+        """False once this process should make room for another: it must begin nothing more."""
+        return not (self.used_up.is_set() or self.spoilt.is_set())
+
     def check(self, tasks: Iterable[TaskDeclaration]) -> None:
         """Raise ConfigurationError for a late-ack task that may run for as long as the broker waits for its ack."""
         for declaration in tasks:
