@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -408,7 +407,7 @@ def test_an_interrupted_look_gives_everything_back(settings: Settings) -> None:
 
     def interrupt(done: int, total: int) -> None:
         if done == 10:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # in this thread, and before it returns
 
     with pytest.raises(KeyboardInterrupt):
         list_dead_letters(on_progress=interrupt)
