@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,7 @@ def write_files(page: Path, folder: Path) -> None:
 
 def run_program(settings: Settings, program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a program of a page in the folder of its files."""
-    source = program.replace("BROKER_URL", repr(settings.broker_url))
-    source = source.replace("limetask.events", f"{settings.namespace}.events")
+    source = program.replace("limetask.events", f"{settings.namespace}.events")
     return subprocess.run(
         [sys.executable, "-c", source],
         cwd=folder,
@@ -71,15 +71,33 @@ def run_program(settings: Settings, program: str, folder: Path) -> subprocess.Co
 def test_the_tutorial_works(
     settings: Settings, start_worker: Callable[..., Worker], tmp_path: Path, factory: str
 ) -> None:
-    """Every program of the tutorial prints what the README says it prints, and its handler logs what it says."""
+    """Every program prints what the README says; after the restart that it asks for, its handler logs what it says."""
     write_files(README, tmp_path)
+    handlers = tmp_path / "my_package" / "handlers.py"
+    handlers.unlink()
     worker = start_worker(settings, "my_package", "--processes", "1", LIMETASK_APPLICATION_FACTORY=factory)
     assert len(programs()) == 4
     for program, shown in programs():
         ran = run_program(settings, program, tmp_path)
         assert (ran.stdout, ran.stderr) == (shown, "")
+    assert worker.stop() == 0
+    handlers.write_text(files()["my_package/handlers.py"])
+    worker = start_worker(settings, "my_package", "--processes", "1", LIMETASK_APPLICATION_FACTORY=factory)
+    run_program(settings, next(text for text, _ in programs() if "by_name.py" in text), tmp_path)
     [line] = logged()
     eventually(lambda: line in worker.log, what=line)
+
+
+def test_every_extra_that_the_pages_name_exists() -> None:
+    """What the pages have their reader install is an extra of limetask."""
+    named = {
+        extra
+        for page in [README, *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/README.md")]
+        for extras in re.findall(r"limetask\[([a-z,]+)\]", page.read_text())
+        for extra in extras.split(",")
+    }
+    assert "worker" in named
+    assert named <= set(metadata("limetask").get_all("Provides-Extra") or ())
 
 
 def test_the_settings_page_lists_every_setting() -> None:
