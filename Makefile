@@ -39,6 +39,7 @@ up:  ## start a RabbitMQ and a PostgreSQL for development, and print their URLs
 
 down:  ## stop what `make up` started
 	@scripts/rabbitmq down
+	@scripts/pgbouncer down
 	@scripts/postgresql down
 	@scripts/redis down
 

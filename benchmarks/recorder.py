@@ -23,10 +23,10 @@ from sqlalchemy import create_engine, text
 
 from limetask import Settings, Status, ids
 from limetask.amqp import Connection
-from limetask.database import parse_store_url
 from limetask.message import Completion, Started
 from limetask.records import encode_completion, encode_started
 from limetask.store import Store
+from limetask.store_url import parse_store_url
 from limetask.topology import Names
 from limetask_worker.child_process import start_process
 from limetask_worker.control import ChildOptions, Ready

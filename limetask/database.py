@@ -1,4 +1,4 @@
-"""Databases that can hold the status store: their URLs, their engines, and their errors told as ours."""
+"""Databases that can hold the status store: their engines, and their errors told as ours."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError, SQLAlchemyError
 
 from limetask.errors import StoreError, StoreUrlError
+from limetask.store_url import PREPARE_THRESHOLD, check_options, shown_url, sqlite_path
 
 CONNECT_SECONDS = 5
 """Time to connect to PostgreSQL, for each address of its host. libpq takes no less than 2."""
@@ -20,44 +21,19 @@ CONNECT_SECONDS = 5
 # A network may have dropped a connection that has been idle for longer, and tells nobody: the server is asked.
 _IDLE_SECONDS = 30
 
-_DRIVERS = {
-    "sqlite": "sqlite",
-    "sqlite+pysqlite": "sqlite",
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-}
-_URL_EXAMPLE = (
-    "LIMETASK_STORE_URL looks like sqlite:////var/lib/limetask/status.db (four slashes before an absolute path) "
-    "or postgresql://user:password@host:5432/database (with special characters percent-encoded)"
-)
+# Runs of a statement, as psycopg has it by default.
+_PREPARE_AFTER = 5
+
 _ADVICE = {
     "sqlite": "Check LIMETASK_STORE_URL, and that this user may write the file and its folder (to read it, too: "
     "SQLite keeps its locks there)",
     "postgresql": "Check LIMETASK_STORE_URL, and that PostgreSQL runs there and lets this user into the database",
 }
-
-
-def parse_store_url(url: str) -> URL:
-    """Return `url` with the driver that limetask uses, and an SQLite file's path made absolute.
-
-    Raises StoreUrlError, which shows no password.
-    """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        # Without the cause, whose text may be the password.
-        raise StoreUrlError(f"the status store's URL cannot be read. {_URL_EXAMPLE}") from None
-    driver = _DRIVERS.get(parsed.drivername)
-    if driver is None:
-        raise StoreUrlError(f"the status store cannot be {parsed.drivername!r}. {_URL_EXAMPLE}")
-    parsed = parsed.set(drivername=driver)
-    return _checked_sqlite_url(parsed) if driver == "sqlite" else _checked_postgresql_url(parsed)
-
-
-def sqlite_path(url: URL) -> Path:
-    """Return the file that a parsed SQLite URL names."""
-    return Path(url.database or "")
+_POOLER_ADVICE = (
+    "This is PgBouncer or a pooler like it, which by default refuses the time limit that limetask gives each "
+    "statement: add `ignore_startup_parameters = options` to the section [pgbouncer] of its configuration. Where you "
+    "cannot, set LIMETASK_STORE_URL to the address of the database itself"
+)
 
 
 def open_engine(
@@ -95,29 +71,17 @@ def store_errors(url: URL) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OSError) as exc:
         reason = str(exc.orig if isinstance(exc, DBAPIError) else exc).strip()
-        advice = _ADVICE[url.get_backend_name()]
-        raise StoreError(f"the status store {_shown(url)} cannot be used: {reason}. {advice}.") from exc
+        raise StoreError(
+            f"the status store {shown_url(url)} cannot be used: {reason}. {_advice(url, reason)}."
+        ) from exc
 
 
-def _checked_sqlite_url(url: URL) -> URL:
-    if url.host or url.query:
-        raise StoreUrlError(f"the status store's URL must be sqlite:/// and a path alone. {_URL_EXAMPLE}")
-    if url.database in (None, "", ":memory:") or str(url.database).startswith("file:"):
-        raise StoreUrlError(
-            f"the status store must be a file, since several processes share it: not {url}. {_URL_EXAMPLE}"
-        )
-    return url.set(database=str(sqlite_path(url).absolute()))
-
-
-def _checked_postgresql_url(url: URL) -> URL:
-    # After a raw @ in a password, the rest of the password is taken for the host.
-    if "@" in f"{url.host}{url.database}":
-        raise StoreUrlError(f"the status store's URL cannot be read: an @ is out of place. {_URL_EXAMPLE}")
-    return url
-
-
-def _shown(url: URL) -> str:
-    return url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
+def _advice(url: URL, reason: str) -> str:
+    if "unsupported" in reason and "startup parameter" in reason:
+        return _POOLER_ADVICE
+    if url.get_backend_name() == "sqlite" and sqlite_path(url).is_dir():
+        return "It is a folder: have LIMETASK_STORE_URL name a file in it"
+    return _ADVICE[url.get_backend_name()]
 
 
 def _sqlite_engine(
@@ -153,11 +117,18 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 def _postgresql_engine(url: URL, answer_seconds: int, options: dict[str, Any]) -> Engine:
     try:
-        engine = create_engine(url, connect_args=_libpq_parameters(url, answer_seconds), **options)
+        from psycopg import pq
     except ImportError as exc:
         raise StoreUrlError(
             'PostgreSQL needs the driver psycopg, which cannot be imported: pip install "limetask[postgresql]"'
         ) from exc
+    check_options(url.query, {option.keyword.decode() for option in pq.Conninfo.get_defaults()})
+    threshold = url.query.get(PREPARE_THRESHOLD)
+    engine = create_engine(
+        url.difference_update_query([PREPARE_THRESHOLD]),
+        connect_args=_libpq_parameters(url, answer_seconds) | {PREPARE_THRESHOLD: threshold and int(str(threshold))},
+        **options,
+    )
 
     # First of all listeners, since SQLAlchemy's own asks the server things already.
     @event.listens_for(engine, "connect", insert=True)
@@ -167,6 +138,10 @@ def _postgresql_engine(url: URL, answer_seconds: int, options: dict[str, Any]) -
         connection.wait = lambda steps, *arguments, **keywords: wait(
             _within(answer_seconds + 1, steps, connection), *arguments, **keywords
         )
+
+    if threshold is None:
+        # After SQLAlchemy's own, which is the first to ask the server something.
+        event.listen(engine, "connect", _prepare_statements_unless_pooled)
 
     @event.listens_for(engine, "checkin")
     def note_use(_connection: Any, record: Any) -> None:
@@ -180,6 +155,18 @@ def _postgresql_engine(url: URL, answer_seconds: int, options: dict[str, Any]) -
             raise InvalidatePoolError
 
     return engine
+
+
+def _prepare_statements_unless_pooled(connection: Any, _record: Any) -> None:
+    """Have psycopg prepare what runs often, but not through PgBouncer and the like.
+
+    One that hands out sessions by the transaction gives a statement that was prepared on one session to another. It
+    does not say what it is; but a server tells the number of its process both at the start and when it is asked.
+    """
+    own_pid = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+    connection.rollback()
+    if own_pid == connection.info.backend_pid:
+        connection.prepare_threshold = _PREPARE_AFTER
 
 
 def _is_ended_by_server(connection: Any) -> bool:
@@ -201,11 +188,12 @@ def _answers(engine: Engine, connection: Any) -> bool:
         return False
 
 
-def _libpq_parameters(url: URL, answer_seconds: int) -> dict[str, str]:
+def _libpq_parameters(url: URL, answer_seconds: int) -> dict[str, Any]:
     """Return deadlines to connect with; what the URL's own query says wins."""
     given = url.query.get("options", "")
     own_options = given if isinstance(given, str) else " ".join(given)
-    parameters = {"options": f"-c statement_timeout={answer_seconds}s {own_options}"}
+    # Without a space at the end, at which PgBouncer stumbles.
+    parameters = {"options": f"-c statement_timeout={answer_seconds}s {own_options}".strip()}
     if "connect_timeout" not in url.query:
         parameters["connect_timeout"] = str(CONNECT_SECONDS)
     return parameters

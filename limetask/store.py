@@ -37,8 +37,9 @@ from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.types import TypeDecorator
 
 from limetask import ids
-from limetask.database import open_engine, parse_store_url, sqlite_path, store_errors
+from limetask.database import open_engine, store_errors
 from limetask.status import ErrorInfo, Status, TaskStatus
+from limetask.store_url import parse_store_url, sqlite_path
 
 READ_SECONDS = 5
 """Time for PostgreSQL to answer a read, or for SQLite to get a lock."""

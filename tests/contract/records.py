@@ -13,9 +13,9 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, text
 
 from limetask import ids
-from limetask.database import parse_store_url
 from limetask.message import Completion, Started
 from limetask.status import ErrorInfo, Rank, Status, TaskStatus
+from limetask.store_url import parse_store_url
 
 SENT = datetime(2026, 3, 29, 0, 59, 59, 123456, tzinfo=UTC)
 STARTED = SENT + timedelta(seconds=1, microseconds=1)

@@ -472,6 +472,13 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
         ("sqlite://", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
         ("sqlite:///file::memory:", "must be a file"),
+        ("sqlite:///status.db", "relative"),
+        ("sqlite:///~/status.db", "relative"),
+        ('"postgresql://someone:s3cr3t@host/statuses"', "in quotes"),
+        ("'sqlite:////var/status.db'", "in quotes"),
+        ("postgresql://someone:s3cr3t@host/stat\nuses", "cannot be seen"),
+        ("sqlite:////var/a\x00b.db", "cannot be seen"),
+        ("sqlite:////var/\ud800.db", "cannot be seen"),
     ],
 )
 @pytest.mark.parametrize("use", [Store, StoreWriter, schema.upgrade])
@@ -499,6 +506,18 @@ def test_the_options_of_a_postgresql_url_are_kept(postgresql_url: str) -> None:
     schema.upgrade(url)
     with engine_of(postgresql_url) as engine:
         assert "limetask_task_status" in inspect(engine).get_table_names(schema="elsewhere")
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {}", "\t{}\r\n"])
+def test_white_space_around_a_url_does_not_count(tmp_path: Path, around: str) -> None:
+    """A file with the URL ends with a newline: that must not be another store."""
+    url = around.format(f"sqlite:///{tmp_path}/status.db")
+    record = ended(new_id())
+    schema.upgrade(url)
+    with closing(StoreWriter(url)) as writer:
+        writer.merge([record])
+    with closing(Store(url.strip())) as store:
+        assert store.read(record.task_id, "shop") == status_of(record)
 
 
 def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

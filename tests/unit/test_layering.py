@@ -25,7 +25,7 @@ LAYERS = [
     ["codec", "results", "patterns"],
     ["record_fields", "records", "handlers"],
     ["events"],
-    ["amqp", "database", "store", "reading", "ends"],
+    ["amqp", "store_url", "database", "store", "reading", "ends"],
     ["listener", "dead_letters", "delays", "handler_registry", "sending"],
     ["doctor", "bulk"],
     ["client"],
@@ -44,6 +44,7 @@ ONLY_IMPORTERS = {
     "sqlalchemy": {
         "limetask.database",
         "limetask.store",
+        "limetask.store_url",
         "limetask_worker.store_writer",
         "limetask_worker.upsert",
         "limetask_worker.schema",

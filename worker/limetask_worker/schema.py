@@ -14,9 +14,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection
 
-from limetask.database import open_engine, parse_store_url, sqlite_path, store_errors
+from limetask.database import open_engine, store_errors
 from limetask.errors import StoreTooNewError
 from limetask.store import VERSION_TABLE
+from limetask.store_url import parse_store_url, sqlite_path
 
 UPGRADE_SECONDS = 600
 """Time for each step of a migration, and to wait for another process that migrates the same database."""

@@ -33,11 +33,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from limetask import ids
-from limetask.database import open_engine, parse_store_url, store_errors
+from limetask.database import open_engine, store_errors
 from limetask.errors import StoreError
 from limetask.message import Claim, Completion, Decision, HandlerBindings, HandlerGone, Released, Started, Verdict
 from limetask.status import Rank, Status
 from limetask.store import event_handler, is_started, task_status
+from limetask.store_url import parse_store_url
 from limetask_worker.starts import Starts, earlier_starts_text, start_of, starts_in
 from limetask_worker.upsert import Row, upsert
 
