@@ -215,7 +215,7 @@ def decode_echo(body: bytes) -> Echo:
     """Return which recorder sent this to itself, and when; raises MessageRefusedError for anything else."""
     with Refusing("echo"):
         fields = orjson.loads(body)
-        return Echo(text_of(fields["recorder"]), float(fields["sent_at"]))
+        return Echo(name_of(fields["recorder"]), float(fields["sent_at"]))
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:

@@ -18,19 +18,23 @@ from limetask.message import (
     Alive,
     Begun,
     Claim,
+    Echo,
     Envelope,
     HandlerBindings,
     HandlerGone,
     Released,
+    Returned,
     WorkerLost,
 )
 from limetask.records import (
     encode_alive,
     encode_claim,
     encode_completion,
+    encode_echo,
     encode_handler_gone,
     encode_handlers,
     encode_released,
+    encode_returned,
     encode_started,
     encode_worker_lost,
 )
@@ -119,6 +123,7 @@ STRANGE = {
     "completion": strange(encode_completion(failed(new_id())), **OF_END),
     "claim": strange(
         encode_claim(claim()),
+        may_begin_elsewhere=[None, 1],
         **{f"start__{name}": odd for name, odd in OF_START.items()},
         may_run_again=[None, 1],
         reply_to=[None, 7],
@@ -131,6 +136,12 @@ STRANGE = {
         seen_at=ODD_TIMES,
         workers=[None, 7, "text", [], {"a\x00b": []}, {WORKER: 7}, {WORKER: [7]}],
     ),
+    "returned": strange(
+        encode_returned(Returned([(new_id(), 1)])),
+        tasks=[None, 7, "text", [7], [None], [["x", 1, 2]], [[7, 1]]],
+        tasks__0__1=ODD_NUMBERS,
+    ),
+    "echo": strange(encode_echo(Echo("host:1:r", 1.0)), recorder=ODD_TEXTS, sent_at=[None, "much", [], {}]),
     "worker-lost": strange(
         encode_worker_lost(WorkerLost(WORKER, "killed", start().started_at, [Begun(new_id(), 1)])),
         worker=ODD_TEXTS,
