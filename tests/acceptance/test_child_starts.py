@@ -59,7 +59,10 @@ def test_no_task_is_taken_without_threads_to_run_it(settings: Settings, start_wo
     [victim] = worker.child_pids()
     with limited(worker, resource.RLIMIT_AS, 500 * _MIB):
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: "can't start new thread" in worker.log, what="a start without threads")
+        eventually(
+            lambda: "not all threads can be started (can't start new thread)" in worker.log,
+            what="a start without threads",
+        )
         status = send_task("leaving.ping", "acme")
         eventually(lambda: worker.log.count("died: the worker process ended with exit code 1") >= 2)
         assert status.refresh().status is Status.PENDING

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from limetask_worker.control import ChildOptions, Control, Failed, Ready
+from limetask_worker.control import Asked, ChildOptions, Control, Done, Failed, Needless, Ready
 
 DEADLINE = 10.0
 Talk = Callable[[Control, Control], Awaitable[None]]
@@ -88,6 +88,18 @@ def test_a_reason_that_is_no_valid_unicode_arrives() -> None:
         report = await supervisor.receive_report()
         assert isinstance(report, Failed)
         assert report.reason.startswith("no such file: a")
+
+    between(talk)
+
+
+def test_each_report_arrives_as_what_it_is() -> None:
+    """A child says that it was asked to stop, that it has nothing to do, and that its work is done."""
+
+    async def talk(supervisor: Control, child: Control) -> None:
+        child.send_asked()
+        child.send_needless()
+        child.send_done()
+        assert [await supervisor.receive_report() for _ in range(3)] == [Asked(), Needless(), Done()]
 
     between(talk)
 

@@ -43,6 +43,14 @@ def test_the_reason_of_a_death_is_told(exit_code: int, reason: str) -> None:
     assert reason in reason_of_death(exit_code)
 
 
+def test_memory_is_blamed_on_evidence_only() -> None:
+    """SIGKILL is put down to a lack of memory if the kernel has just killed for that, and no other end is."""
+    assert "memory" not in reason_of_death(-signal.SIGKILL)
+    assert "probably out of memory" in reason_of_death(-signal.SIGKILL, memory_was_short=True)
+    assert "memory" not in reason_of_death(-signal.SIGTERM, memory_was_short=True)
+    assert "memory" not in reason_of_death(1, memory_was_short=True)
+
+
 def test_every_signal_can_be_told() -> None:
     """Each signal that can kill a process has a reason, those without a name of their own too."""
     for number in map(int, signal.valid_signals()):

@@ -23,7 +23,14 @@ from limetask_worker.executor import Executor
 from limetask_worker.limits import Limits
 from limetask_worker.loading import load_factory
 from limetask_worker.preparing import prepare
-from limetask_worker.process import marks_of_this_process, needless, outbox_of_this_process, run_child, unless_stopped
+from limetask_worker.process import (
+    marks_of_this_process,
+    needing_threads,
+    needless,
+    outbox_of_this_process,
+    run_child,
+    unless_stopped,
+)
 from limetask_worker.settle import Settler
 from limetask_worker.signs_of_life import give_signs_of_life
 from limetask_worker.solo import SoloRunner
@@ -47,7 +54,8 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
     limits = Limits(settings.consumer_timeout, options.max_tasks, options.max_memory_bytes)
     limits.check(tasks.values())
     executor = Executor(options.slots, load_factory(settings.application_factory), settings.max_result_bytes)
-    executor.start(coroutines=any(task.is_async for task in tasks.values()))
+    with needing_threads("lower --slots"):
+        executor.start(coroutines=any(task.is_async for task in tasks.values()))
     consuming = Connection(settings, f"consumer {options.worker}")
     publishing = Connection(settings, f"publisher {options.worker}")
     names, signer = Names(settings.namespace), Signer.of(settings)

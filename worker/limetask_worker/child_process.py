@@ -118,7 +118,9 @@ def reason_of_death(exit_code: int, *, memory_was_short: bool = False) -> str:
     """
     if exit_code < 0:
         is_out_of_memory = memory_was_short and exit_code == -signal.SIGKILL
-        probably = ", probably by the kernel, which has just killed for lack of memory" if is_out_of_memory else ""
+        probably = (
+            ", probably out of memory, for which the kernel has just killed a process" if is_out_of_memory else ""
+        )
         return f"the worker process was killed by {_signal_name(-exit_code)} (signal {-exit_code}){probably}"
     if exit_code == CUT_OFF:
         return STOPPED_TOO_SOON

@@ -21,7 +21,7 @@ from limetask_worker.handler_consumer import HandlerConsumer
 from limetask_worker.handler_executor import HandlerExecutor
 from limetask_worker.loading import load_factory
 from limetask_worker.preparing import prepare
-from limetask_worker.process import needless, run_child, unless_stopped
+from limetask_worker.process import needing_threads, needless, run_child, unless_stopped
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,9 @@ async def run_handlers(options: ChildOptions, control: Control, stop: asyncio.Ev
     handlers = declared_handlers()
     if not handlers:
         return needless(options, control, "event handler", "@event_handler")
-    runner = EventRunner(settings, options.worker, handlers.values(), load_factory(settings.application_factory))
+    make_application = load_factory(settings.application_factory)
+    with needing_threads("lower the concurrency of event handlers"):
+        runner = EventRunner(settings, options.worker, handlers.values(), make_application)
     all_ended = True
     if await unless_stopped(runner.open(), stop):
         control.send_ready({"handlers": sorted(handlers)})

@@ -49,8 +49,7 @@ class HandlerConsumer:
         self._runners: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Take events, now and after every reconnect. Raises RuntimeError if no threads can be started."""
-        self._executor.start()
+        """Take events, now and after every reconnect."""
         loop = asyncio.get_running_loop()
         self._runners = [loop.create_task(self._run()) for _ in range(self._handler.concurrency)]
         prefetch = self._handler.concurrency + _AHEAD

@@ -33,17 +33,19 @@ class HandlerExecutor:
     """
 
     def __init__(self, handler: HandlerDeclaration, make_application: ApplicationFactory) -> None:
+        """Raises RuntimeError if its threads cannot be started now."""
         self._handler = handler
         self._make_application = make_application
         self._threads = FreshContextThreads(handler.concurrency, thread_name_prefix=f"handler {handler.name}")
         self._coroutines = LoopThread(f"handler {handler.name}") if handler.is_async else None
-
-    def start(self) -> None:
-        """Start all threads; raises RuntimeError if that cannot be done now. Later, an event would be stuck by it."""
         if self._coroutines is None:
-            all_started = threading.Barrier(self._handler.concurrency)
-            for _ in range(self._handler.concurrency):
-                self._threads.submit(all_started.wait)
+            self._start_threads()
+
+    def _start_threads(self) -> None:
+        """Start them all now. An event that finds no thread later would be stuck, and all that come after it."""
+        all_started = threading.Barrier(self._handler.concurrency)
+        for _ in range(self._handler.concurrency):
+            self._threads.submit(all_started.wait)
 
     def run(self, event: Event) -> asyncio.Future[HandlerFailure | None]:
         """Begin to handle an event; the future's outcome is how the handler failed, None if it returned."""

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any, NoReturn
 
 from limetask.errors import BrokerRefusedError, ConfigurationError
@@ -123,6 +123,9 @@ class _Child:
             self._control.send_done()
             await self._control.flush()
             return 0
+        except _NotNowError as exc:
+            logger.critical("%s", exc)
+            return 1
         except (LoadingError, ConfigurationError, BrokerRefusedError) as exc:
             self._control.send_failed(str(exc))
             await self._control.flush()
@@ -156,6 +159,24 @@ def needless(options: ChildOptions, control: Control, kind: str, decorator: str)
         raise LoadingError(f"no {kind} is declared in {', '.join(options.packages)}: declare one with {decorator}")
     control.send_needless()
     return True
+
+
+@contextlib.contextmanager
+def needing_threads(advice: str) -> Iterator[None]:
+    """Start threads in this block, before there is work for them: without them this process ends, and is tried again.
+
+    `advice` is what to do beside raising limits.
+    """
+    try:
+        yield
+    except RuntimeError as exc:
+        raise _NotNowError(
+            f"not all threads can be started ({exc}): raise the limits of processes and memory, or {advice}"
+        ) from exc
+
+
+class _NotNowError(Exception):
+    """This process cannot do its work, and another start of it may succeed."""
 
 
 async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
