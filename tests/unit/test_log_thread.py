@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import logging.config
@@ -37,7 +38,7 @@ class Noting(logging.Handler):
 
 @pytest.fixture
 def thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[LogThread]:
-    """One that serves this thread until the test is over."""
+    """One that is at work until the test is over."""
     made = LogThread()
     monkeypatch.setattr(module, "log_thread", made)
     made.start()
@@ -63,7 +64,16 @@ def noting(logger: logging.Logger) -> Iterator[Noting]:
     logger.removeHandler(handler)
 
 
-def test_another_thread_writes_what_this_one_logs(thread: LogThread, logger: logging.Logger, noting: Noting) -> None:
+def in_a_loop(log: Callable[[], None]) -> None:
+    """Log something where an asyncio loop runs."""
+
+    async def run() -> None:
+        log()
+
+    asyncio.run(run())
+
+
+def test_another_thread_writes_what_a_loop_logs(thread: LogThread, logger: logging.Logger, noting: Noting) -> None:
     """A line is written elsewhere, as it was logged here: place, thread, fields, exception and context variables."""
 
     def log() -> None:
@@ -73,7 +83,7 @@ def test_another_thread_writes_what_this_one_logs(thread: LogThread, logger: log
         except ValueError:
             logger.exception("it went %s", "wrong", extra={"shelf": 3})
 
-    contextvars.copy_context().run(log)
+    in_a_loop(log)
     thread.flush(10)
     [record], [seen] = noting.records, noting.seen
     assert seen == ("log", "acme")
@@ -84,7 +94,7 @@ def test_another_thread_writes_what_this_one_logs(thread: LogThread, logger: log
 
 
 def test_other_threads_write_their_own_lines(thread: LogThread, logger: logging.Logger, noting: Noting) -> None:
-    """What a body's thread logs is written by that one, from the line on which it was logged."""
+    """What is logged where no loop runs, in a body's thread or at an import, is written there and then."""
     body = threading.Thread(target=logger.info, args=("half way",), name="body")
     body.start()
     body.join()
@@ -109,17 +119,21 @@ def test_too_many_lines_are_dropped_and_counted(
     monkeypatch.setattr(module, "logger", logging.Logger("limetask_worker.told"))
     module.logger.addHandler(told)
     noting.go_on.clear()
-    for number in range(10):
-        logger.error("error %d", number, exc_info=ValueError(number))
-    for number in range(30):
-        logger.info("line %d", number)
+
+    def log() -> None:
+        for number in range(10):
+            logger.error("error %d", number, exc_info=ValueError(number))
+        for number in range(30):
+            logger.info("line %d", number)
+
+    in_a_loop(log)
     noting.go_on.set()
     thread.flush(10)
     kept = [f"error {number}" for number in range(5)] + [f"line {number}" for number in range(15)]
     assert [record.getMessage() for record in noting.records] == kept
     [said] = eventually(lambda: told.records)
     assert said.getMessage().startswith("20 log lines were dropped")
-    logger.info("and on it goes")
+    in_a_loop(lambda: logger.info("and on it goes"))
     thread.flush(10)
     assert noting.records[-1].getMessage() == "and on it goes"
 
@@ -140,8 +154,12 @@ def test_what_a_filter_raises_ends_nothing(
         return True
 
     logger.addFilter(broken)
-    logger.info("first")
-    logger.info("second")
+
+    def log() -> None:
+        logger.info("first")
+        logger.info("second")
+
+    in_a_loop(log)
     thread.flush(10)
     assert [record.getMessage() for record in noting.records] == ["second"]
     assert type(error).__name__ in capsys.readouterr().err
@@ -152,7 +170,7 @@ def test_a_line_that_waits_does_not_keep_its_tasks_message(
 ) -> None:
     """Of the task that a line is about only its identity is kept: a message may be large."""
     work = work_of(lambda app: None)
-    logger.info("succeeded", extra={WORK_FIELD: work})
+    in_a_loop(lambda: logger.info("succeeded", extra={WORK_FIELD: work}))
     thread.flush(10)
     fields = vars(noting.records[0])
     assert fields[IDENTITY_FIELD] == work.message.identity
@@ -162,7 +180,7 @@ def test_a_line_that_waits_does_not_keep_its_tasks_message(
 def test_a_stopped_one_writes_nothing_more(thread: LogThread, logger: logging.Logger, noting: Noting) -> None:
     """After `stop`, as in a forked child, each thread writes for itself."""
     thread.stop()
-    logger.info("on my own")
+    in_a_loop(lambda: logger.info("on my own"))
     assert noting.seen == [("MainThread", "nobody")]
 
 
@@ -194,3 +212,18 @@ def test_loggers_of_another_class_are_handed_over_too() -> None:
     made.disabled = True
     assert (made.count, made.disabled) == (3, False)
     del logging.Logger.manager.loggerDict["limetask_worker.counting"]
+
+
+@pytest.mark.parametrize("name", ["limetask.amqp", "limetask_worker.child", "pika.adapters", "asyncio"])
+def test_what_logs_on_loops_is_handed_over(thread: LogThread, name: str) -> None:
+    """The lines of limetask, and of the libraries through which its loops run, are all written by the thread."""
+    made = logging.getLogger(name)
+    hand_over_lines()
+    noting = Noting()
+    made.addHandler(noting)
+    try:
+        in_a_loop(lambda: made.critical("lost"))
+        thread.flush(10)
+    finally:
+        made.removeHandler(noting)
+    assert noting.seen == [("log", "nobody")]

@@ -1,11 +1,13 @@
 """limetask's own log lines, written by a thread of their own.
 
-Users' logging handlers, filters and record factories may take as long as they like. The AMQP loop must not wait for
-them, so what it logs is only handed over there.
+Users' logging handlers, filters and record factories may take as long as they like. A loop must not wait for them,
+neither that of the worker's connections, nor that of a client that a body uses, nor that of users' coroutines. So what
+limetask logs where a loop runs is only handed over there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import contextvars
@@ -28,7 +30,7 @@ IDENTITY_FIELD = "limetask_identity"
 _MAX_LINES = 10_000
 _MAX_EXCEPTIONS = 1_000
 _FLUSH_SECONDS = 5.0
-# Whose lines are handed over: what logs on the AMQP loop. Only limetask's own cannot be disabled.
+# Whose lines are handed over: what logs on a loop of limetask's. Only limetask's own cannot be disabled.
 _OWN = ("limetask", "limetask_worker")
 _OTHERS = ("pika", "asyncio")
 
@@ -36,13 +38,13 @@ _Write = Callable[[], None]
 
 
 class LogThread:
-    """Writes what the thread that called `start` logs; for other threads nothing changes.
+    """Writes what is logged in threads in which an asyncio loop runs; other threads write their own lines.
 
     More lines than can wait are dropped, and counted.
     """
 
     def __init__(self) -> None:
-        self._served: int | None = None
+        self._is_at_work = False
         self._lock = threading.Lock()
         self._lines: SimpleQueue[tuple[contextvars.Context, _Write, bool]] = SimpleQueue()
         self._waiting = 0
@@ -50,18 +52,18 @@ class LogThread:
         self._dropped = 0
 
     def start(self) -> None:
-        """Write what this thread logs from now on, until the process ends."""
+        """Write what loops log from now on, until the process ends."""
         threading.Thread(target=self._run, name="log", daemon=True).start()
-        self._served = threading.get_ident()
+        self._is_at_work = True
         os.register_at_fork(after_in_child=self.stop)
         atexit.register(self.flush, _FLUSH_SECONDS)
 
     def stop(self) -> None:
         """Have each thread write its own lines again. What waits is still written."""
-        self._served = None
+        self._is_at_work = False
 
     def serves_this_thread(self) -> bool:
-        return self._served == threading.get_ident()
+        return self._is_at_work and asyncio._get_running_loop() is not None
 
     def put(self, write: _Write, *, has_exception: bool) -> None:
         """Have `write` called in the context that is current here; dropped if too many lines wait."""
@@ -76,7 +78,7 @@ class LogThread:
     def flush(self, seconds: float) -> None:
         """Return when all that waits now is written, or `seconds` are over."""
         written = threading.Event()
-        if self._served is not None:
+        if self._is_at_work:
             self._lines.put((contextvars.Context(), written.set, False))
             written.wait(seconds)
 
@@ -105,7 +107,7 @@ logger = logging.getLogger(__name__)
 
 
 class _HandedOver(logging.Logger):
-    """A logger whose lines `log_thread` writes if they are of the thread that it serves."""
+    """A logger whose lines `log_thread` writes if they are of a thread that it serves."""
 
     def _log(
         self,
