@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, cast
 
@@ -124,16 +125,20 @@ class _HandedOver(logging.Logger):
             return
         file, line, function, stack = self.findCaller(stack_info, stacklevel + 1)
         caught = _caught(exc_info)
-        # Made here, it knows this time and this thread. The one that is written is made there, by a user's factory.
-        known = logging.LogRecord(self.name, level, file, line, msg, args, caught, function, stack)
-        fields = _light(extra)
+        record = logging.LogRecord(self.name, level, file, line, msg, args, caught, function, stack)
+        record.__dict__.update(_light(extra))
+        log_thread.put(partial(self._write, record), has_exception=caught is not None)
 
-        def write() -> None:
-            record = self.makeRecord(self.name, level, file, line, msg, args, caught, function, fields, stack)
-            record.__dict__.update(known.__dict__)
-            self.handle(record)
-
-        log_thread.put(write, has_exception=caught is not None)
+    def _write(self, record: logging.LogRecord) -> None:
+        factory = logging.getLogRecordFactory()
+        if factory is not logging.LogRecord:  # a user's: it adds fields, and may take its time
+            known = record
+            record = factory(
+                *(known.name, known.levelno, known.pathname, known.lineno, known.msg, known.args, known.exc_info),
+                *(known.funcName, known.stack_info),
+            )
+            record.__dict__.update(known.__dict__)  # the time and the thread of the line
+        self.handle(record)
 
 
 class _NeverDisabled(_HandedOver):
@@ -168,11 +173,9 @@ def _caught(exc_info: Any) -> Any:
     return sys.exc_info() if exc_info and not isinstance(exc_info, tuple) else exc_info or None
 
 
-def _light(extra: Mapping[str, object] | None) -> dict[str, object] | None:
+def _light(extra: Mapping[str, object] | None) -> dict[str, object]:
     """Return a line's fields without the task's message, which would be kept as long as the line waits."""
-    if extra is None:
-        return None
-    fields = dict(extra)
+    fields = dict(extra or {})
     work = fields.pop(WORK_FIELD, None)
     if isinstance(work, Work):
         fields[IDENTITY_FIELD] = work.message.identity
