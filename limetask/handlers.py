@@ -18,7 +18,7 @@ from limetask.functions import (
 )
 from limetask.origin import is_redeclaration, origin_of_caller
 from limetask.patterns import EventPattern, on_failure, on_success
-from limetask.registry import check_task_name
+from limetask.registry import check_task_name, check_time_limits
 from limetask.retry import Retry
 
 Mode = Literal["shared", "broadcast"]
@@ -45,18 +45,23 @@ class HandlerDeclaration:
         mode: Mode = "shared",
         retry: int | Retry = 5,
         concurrency: int = 1,
+        time_limit: float | None = None,
+        soft_time_limit: float | None = None,
     ) -> None:
         """Raises a DeclarationError for a function or an option that cannot work."""
         _check_function(function)
         _check_name(name)
         _check_options(name, mode, concurrency)
         self.origin = origin_of_caller()
+        check_time_limits(f"event handler {name!r}", time_limit, soft_time_limit)
         self.function = function
         self.name = name
         self.patterns = _patterns(name, patterns)
         self.mode = mode
         self.retry = _retry(name, retry)
         self.concurrency = concurrency
+        self.time_limit = time_limit
+        self.soft_time_limit = soft_time_limit
 
     @property
     def is_async(self) -> bool:
@@ -82,6 +87,8 @@ def event_handler(
     mode: Mode = "shared",
     retry: int | Retry = 5,
     concurrency: int = 1,
+    time_limit: float | None = None,
+    soft_time_limit: float | None = None,
 ) -> Callable[[Function], Function]:
     """Declare a function, plain or `async def`, as a handler of the events that fit any of the patterns.
 
@@ -93,6 +100,10 @@ def event_handler(
     worker that runs, and only while it does. An event that it raises an exception for is handled again, as `retry` says
     (a number of times, or a `Retry`), and then becomes a dead letter. An event may come twice: its `id` tells.
     `concurrency` is how many events a worker handles at a time; with 1 they come in their order.
+
+    After `soft_time_limit` seconds SoftTimeLimitExceeded is raised in the function. After `time_limit` seconds, by
+    default and at most 95 % of `Settings.consumer_timeout`, the event counts as failed, as by an exception. A function
+    cannot be ended from outside, so its process then takes no more events, and makes room for another.
 
     Raises DeclarationError, EventPatternError, TaskNameError or DuplicateHandlerError for what cannot work.
     """
@@ -107,6 +118,8 @@ def event_handler(
                 mode=mode,
                 retry=retry,
                 concurrency=concurrency,
+                time_limit=time_limit,
+                soft_time_limit=soft_time_limit,
             )
         )
         return function

@@ -54,7 +54,7 @@ class TaskDeclaration:
         check_task_name(name)
         _check_function(function, name)
         _check_options(name, acks_late, qos)
-        _check_time_limits(name, time_limit, soft_time_limit)
+        check_time_limits(f"task {name!r}", time_limit, soft_time_limit)
         self.origin = origin_of_caller()
         self._signature = signature_of(function)
         self.is_async = inspect.iscoroutinefunction(function)
@@ -164,10 +164,11 @@ def _check_options(name: str, acks_late: object, qos: object) -> None:
         raise DeclarationError(f"task {name!r}: qos is one of {', '.join(QOS_CATEGORIES)}, not {qos!r}")
 
 
-def _check_time_limits(name: str, time_limit: object, soft_time_limit: object) -> None:
+def check_time_limits(of: str, time_limit: object, soft_time_limit: object) -> None:
+    """Raise DeclarationError unless both limits are None or seconds, and the soft one is less; `of` is whose."""
     for option, value in (("time_limit", time_limit), ("soft_time_limit", soft_time_limit)):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (is_number and value > 0):  # type: ignore[operator]
-            raise DeclarationError(f"task {name!r}: {option} is a number of seconds above 0, not {value!r}")
+            raise DeclarationError(f"{of}: {option} is a number of seconds above 0, not {value!r}")
     if time_limit is not None and soft_time_limit is not None and soft_time_limit >= time_limit:  # type: ignore[operator]
-        raise DeclarationError(f"task {name!r}: soft_time_limit must be less than time_limit, or it comes too late")
+        raise DeclarationError(f"{of}: soft_time_limit must be less than time_limit, or it comes too late")

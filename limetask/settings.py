@@ -60,7 +60,8 @@ class Settings:
     heartbeat: int = _setting(30, "Seconds without a sign of life after which a connection counts as dead")
     worker_timeout: float = _setting(60.0, "Seconds without a sign of life after which a worker's host counts as dead")
     consumer_timeout: float = _setting(
-        1800.0, "The broker's consumer timeout in seconds: no late-ack task may run for as long"
+        1800.0,
+        "The broker's consumer timeout in seconds: no late-ack task and no event handler may run for as long",
     )
     max_deliveries: int = _setting(5, "How often a late-ack task may begin before it is dead-lettered")
     retention_days: float = _setting(30.0, "Days for which a task's status can be read")

@@ -205,6 +205,15 @@ class Connection:
         if self._session is not None:
             await self._session.consume(subscription)
 
+    async def cancel(self, subscription: Subscription) -> None:
+        """Stop the deliveries of one subscription; what it has delivered can still be acked or given back.
+
+        Raises ConnectionLostError if the connection is lost meanwhile: then its deliveries are back in their queue.
+        """
+        self._subscriptions.remove(subscription)
+        if self._session is not None:
+            await self._session.cancel(subscription)
+
     async def cancel_consumers(self) -> None:
         """Stop all deliveries; what was delivered can still be acked."""
         self._subscriptions.clear()
@@ -286,7 +295,8 @@ class Connection:
         subscriptions = tuple(self._subscriptions)
         self._session = session
         for subscription in subscriptions:
-            await session.consume(subscription)
+            if subscription in self._subscriptions:  # else it was cancelled meanwhile
+                await session.consume(subscription)
 
     def _note_failure(self, error: BrokerError) -> None:
         told = isinstance(error, BrokerRefusedError) and self._tell_waiters(error)

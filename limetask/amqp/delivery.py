@@ -20,9 +20,9 @@ class Delivery:
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """A queue to consume from, renewed in every epoch."""
+    """A queue to consume from, renewed in every epoch. Each is its own: two that look the same are not equal."""
 
     queue: str
     prefetch: int

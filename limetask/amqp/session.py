@@ -42,6 +42,8 @@ class Session:
         self._channel: Any = None
         self._channel_number = 0
         self._consumer_numbers = count(1)
+        # The prefetch is the channel's until its consumer begins: another must not come in between.
+        self._beginning = asyncio.Lock()
         self._consumers: dict[bytes, _Consumer] = {}
         self._acks = Acks(self._send_ack)
         self._getting: asyncio.Future[Delivery | None]
@@ -83,8 +85,9 @@ class Session:
         return await self._with_declarer(namespace, lambda declarer: declarer.delete_unless_consumed(queue))
 
     async def consume(self, subscription: Subscription) -> None:
-        await self._call(partial(self._channel.basic_qos, prefetch_count=subscription.prefetch))
-        await self._consume(subscription.queue, subscription.on_delivery, auto_ack=False)
+        async with self._beginning:
+            await self._call(partial(self._channel.basic_qos, prefetch_count=subscription.prefetch))
+            await self._consume(subscription.queue, subscription.on_delivery, auto_ack=False)
 
     async def consume_replies(self, replies: ReplyQueue) -> None:
         frame = await self._call(
@@ -100,10 +103,19 @@ class Session:
         await self._call(partial(self._channel.queue_bind, queue, replies.exchange, routing_key=replies.routing_key))
         await self._consume(queue, replies.on_delivery, auto_ack=True)
 
+    async def cancel(self, subscription: Subscription) -> None:
+        async with self._beginning:  # it may be about to begin
+            for tag, consumer in tuple(self._consumers.items()):
+                if (consumer.queue, consumer.on_delivery) == (subscription.queue, subscription.on_delivery):
+                    await self._cancel(tag)
+
     async def cancel_consumers(self) -> None:
         for tag in tuple(self._consumers):
-            await self._call(partial(self._channel.basic_cancel, tag.decode()))
-            del self._consumers[tag]
+            await self._cancel(tag)
+
+    async def _cancel(self, tag: bytes) -> None:
+        await self._call(partial(self._channel.basic_cancel, tag.decode()))
+        del self._consumers[tag]
 
     async def queue_counts(self, queue: str) -> tuple[int, int]:
         frame = await self._call(partial(self._channel.queue_declare, queue, passive=True))

@@ -133,11 +133,14 @@ def test_a_handler_is_declared_in_two_lines() -> None:
 
 
 def test_a_handler_keeps_its_options() -> None:
-    """Name, mode, retry and concurrency are what they were declared as; a number of retries is a `Retry`."""
+    """All options are what they were declared as; a number of retries is a `Retry`, and there are no own limits."""
     event_handler(FAILURES, name="pkg.notify", mode="broadcast", retry=2, concurrency=8)(coroutine)
     event_handler(FAILURES, name="pkg.patient", retry=Retry(100, delay=60))(coroutine)
+    event_handler(FAILURES, name="pkg.limited", time_limit=60, soft_time_limit=50.5)(coroutine)
     made = declared_handlers()
-    first = made["pkg.notify"]
+    first, limited = made["pkg.notify"], made["pkg.limited"]
+    assert (first.time_limit, first.soft_time_limit) == (None, None)
+    assert (limited.time_limit, limited.soft_time_limit) == (60, 50.5)
     assert (first.mode, first.retry, first.concurrency, first.is_async) == ("broadcast", Retry(2), 8, True)
     assert made["pkg.patient"].retry == Retry(100, delay=60)
 
@@ -326,6 +329,10 @@ def test_the_longest_name_is_accepted() -> None:
         ({"concurrency": 1001}, "concurrency is a whole number from 1 to 1000, not 1001"),
         ({"concurrency": True}, "concurrency is a whole number from 1 to 1000, not True"),
         ({"concurrency": 2.0}, "concurrency is a whole number from 1 to 1000, not 2.0"),
+        ({"time_limit": 0}, "time_limit is a number of seconds above 0, not 0"),
+        ({"time_limit": "5"}, "time_limit is a number of seconds above 0, not '5'"),
+        ({"soft_time_limit": -1.0}, "soft_time_limit is a number of seconds above 0, not -1.0"),
+        ({"soft_time_limit": 5, "time_limit": 5}, "soft_time_limit must be less than time_limit, or it comes too late"),
     ],
     ids=str,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Collection
@@ -19,6 +20,7 @@ from limetask_worker.applications import ApplicationFactory
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.handler_consumer import HandlerConsumer
 from limetask_worker.handler_executor import HandlerExecutor
+from limetask_worker.limits import Limits
 from limetask_worker.loading import load_factory
 from limetask_worker.preparing import prepare
 from limetask_worker.process import needing_threads, needless, run_child, unless_stopped
@@ -26,6 +28,8 @@ from limetask_worker.process import needing_threads, needless, run_child, unless
 logger = logging.getLogger(__name__)
 
 _TELL_EVERY_SECONDS = 60.0
+# A third of the time after which the broker deletes a broadcast handler's queue that nobody uses.
+_RENEW_EVERY_SECONDS = 20.0
 
 
 class EventRunner:
@@ -37,7 +41,9 @@ class EventRunner:
         worker: str,
         handlers: Collection[HandlerDeclaration],
         make_application: ApplicationFactory,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._names = Names(settings.namespace)
         self._handlers = handlers
         self._loaded_at = datetime.now(UTC)
@@ -55,13 +61,22 @@ class EventRunner:
         await self._consuming.ready_at_last()
 
     async def run(self, stop: asyncio.Event, grace: float) -> bool:
-        """Handle events until `stop` is set; return False if a handler had not ended `grace` seconds later."""
-        telling = asyncio.get_running_loop().create_task(self._tell_for_ever())
+        """Handle events until `stop` is set, or this process is to make room for another.
+
+        Returns False if a handler had not ended `grace` seconds later.
+        """
+        loop = asyncio.get_running_loop()
+        beside = [loop.create_task(self._tell_for_ever()), loop.create_task(self._renew_for_ever())]
         for consumer in self._consumers:
             await consumer.start()
-        await stop.wait()
-        telling.cancel()
+        await unless_stopped(self._spoilt(), stop)
+        for task in beside:
+            task.cancel()
         return await self._finish(grace)
+
+    async def _spoilt(self) -> None:
+        await self._limits.spoilt.wait()
+        logger.warning("this process makes room for another: %s", self._limits.reason)
 
     async def close(self) -> None:
         await self._consuming.close()
@@ -70,18 +85,17 @@ class EventRunner:
     def _consumer(self, handler: HandlerDeclaration, make_application: ApplicationFactory) -> HandlerConsumer:
         [queue] = self._topologies[handler.name].queues
         executor = HandlerExecutor(handler, make_application)
-        return HandlerConsumer(handler, queue.name, executor, self._consuming, self._publishing, self._names)
+        return HandlerConsumer(
+            handler, queue.name, executor, self._consuming, self._publishing, self._names, self._limits
+        )
 
     async def _finish(self, grace: float) -> bool:
         try:
             async with asyncio.timeout(grace):
-                await self._consuming.cancel_consumers()
                 await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
         except TimeoutError:
             logger.error("event handlers had not ended after %g s of grace: their events come again", grace)
             return False
-        except BrokerError as exc:
-            logger.warning("stopping without the broker: %s", exc)
         return True
 
     async def _tell_for_ever(self) -> None:
@@ -100,6 +114,15 @@ class EventRunner:
                 logger.debug("the handlers could not be told: %s", exc)
             await asyncio.sleep(_TELL_EVERY_SECONDS)
 
+    async def _renew_for_ever(self) -> None:
+        """Declare the queues of broadcast handlers again and again: one that stands still has no consumer."""
+        broadcast = [handler for handler in self._handlers if handler.mode == "broadcast"]
+        while broadcast:
+            await asyncio.sleep(_RENEW_EVERY_SECONDS)
+            for handler in broadcast:
+                with contextlib.suppress(BrokerError):
+                    await self._consuming.declare(self._topologies[handler.name])
+
 
 def _topology(names: Names, handler: HandlerDeclaration, daemon: str) -> Topology:
     if handler.mode == "broadcast":
@@ -117,9 +140,11 @@ async def run_handlers(options: ChildOptions, control: Control, stop: asyncio.Ev
     handlers = declared_handlers()
     if not handlers:
         return needless(options, control, "event handler", "@event_handler")
+    limits = Limits(settings.consumer_timeout, None, None)
+    limits.check_handlers(handlers.values())
     make_application = load_factory(settings.application_factory)
     with needing_threads("lower the concurrency of event handlers"):
-        runner = EventRunner(settings, options.worker, handlers.values(), make_application)
+        runner = EventRunner(settings, options.worker, handlers.values(), make_application, limits)
     all_ended = True
     if await unless_stopped(runner.open(), stop):
         control.send_ready({"handlers": sorted(handlers)})

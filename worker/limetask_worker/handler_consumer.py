@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import UTC, datetime
 
-from limetask.amqp import Connection, Delivery, Subscription
+from limetask.amqp import Connection
 from limetask.codec import encode_dead_letter, new_message_id
 from limetask.delays import Delays
 from limetask.errors import MessageRefusedError, UnknownApplicationError
@@ -14,19 +15,20 @@ from limetask.events import Event, decode_event
 from limetask.handlers import HandlerDeclaration
 from limetask.message import Envelope
 from limetask.topology import Names
-from limetask_worker.handler_executor import HandlerExecutor
+from limetask_worker.handler_executor import HandlerExecutor, HandlerFailure
+from limetask_worker.handler_intake import HandlerIntake
+from limetask_worker.handler_memory import Arrived, HandlerMemory, retries_of
+from limetask_worker.limits import Limits, time_limit_error
 
 logger = logging.getLogger(__name__)
-
-# Events on their way here beside those that are being handled.
-_AHEAD = 8
 
 
 class HandlerConsumer:
     """Runs one handler for the events in its queue, `concurrency` at a time, in their order.
 
     An event is acked when the handler has returned, or when its retry or its dead letter is confirmed. Should this
-    process die before that, the broker delivers it again.
+    process die before that, the broker delivers it again. If only the connection is lost it is delivered again too, and
+    not begun again here. A handler that exceeds its time limit has failed; what still runs of it spoils this process.
     """
 
     def __init__(
@@ -37,82 +39,102 @@ class HandlerConsumer:
         consuming: Connection,
         publishing: Connection,
         names: Names,
+        limits: Limits,
     ) -> None:
         self._handler = handler
         self._queue = queue
         self._executor = executor
-        self._consuming = consuming
         self._publishing = publishing
         self._names = names
+        self._limits = limits
         self._delays = Delays(publishing, names)
-        self._waiting: asyncio.Queue[Delivery | None] = asyncio.Queue()
-        self._runners: list[asyncio.Task[None]] = []
+        self._memory = HandlerMemory(consuming, HandlerIntake.most_unacked(handler.concurrency))
+        self._intake = HandlerIntake(
+            consuming, queue, handler.concurrency, limits.longest_hold, self._memory, self._begin_waiting
+        )
+        self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Take events, now and after every reconnect."""
-        loop = asyncio.get_running_loop()
-        self._runners = [loop.create_task(self._run()) for _ in range(self._handler.concurrency)]
-        prefetch = self._handler.concurrency + _AHEAD
-        await self._consuming.consume(Subscription(self._queue, prefetch, self._waiting.put_nowait))
+        await self._intake.start()
 
     async def stop(self) -> None:
-        """Return when what has begun is over; its consumer is cancelled already. What has not begun goes back."""
-        while not self._waiting.empty():
-            delivery = self._waiting.get_nowait()
-            if delivery is not None:
-                self._consuming.give_back(delivery)
-        for _ in self._runners:
-            self._waiting.put_nowait(None)
-        if self._runners:
-            await asyncio.wait(self._runners)
+        """Take nothing more, give back what has not begun, and return when what has is over."""
+        await self._intake.stop()
+        if self._running:
+            await asyncio.wait(self._running)
         self._executor.close()
 
-    async def _run(self) -> None:
-        while (delivery := await self._waiting.get()) is not None:
-            if self._consuming.holds(delivery):  # else it is delivered again
-                await self._bring_to_its_end(delivery)
+    def _begin_waiting(self) -> None:
+        while len(self._running) < self._handler.concurrency and not self._limits.spoilt.is_set():
+            arrived = self._intake.take()
+            if arrived is None:
+                return
+            self._memory.take_in_hand(arrived)
+            running = asyncio.get_running_loop().create_task(self._bring_to_its_end(arrived))
+            self._running.add(running)
+            running.add_done_callback(self._on_end)
 
-    async def _bring_to_its_end(self, delivery: Delivery) -> None:
+    def _on_end(self, running: asyncio.Task[None]) -> None:
+        self._running.discard(running)
+        running.result()
+        self._begin_waiting()
+
+    async def _bring_to_its_end(self, arrived: Arrived) -> None:
+        begun_at = time.monotonic()
         try:
-            event = decode_event(delivery.envelope)
+            event = decode_event(arrived.envelope)
         except MessageRefusedError as exc:
-            await self._set_aside(delivery, str(exc))
+            await self._set_aside(arrived.envelope, str(exc))
         else:
             if self._handler.wants(event.routing_key, event.task_name):
-                await self._handle(delivery, event)
-        self._consuming.ack(delivery)
+                await self._handle(arrived, event)
+        self._memory.let_go(arrived)
+        self._intake.note_end(time.monotonic() - begun_at)
 
-    async def _handle(self, delivery: Delivery, event: Event) -> None:
-        failure = await self._executor.run(event)
+    async def _handle(self, arrived: Arrived, event: Event) -> None:
+        failure = await self._outcome(arrived, event)
         if failure is None:
             logger.debug("%s has handled %s", self._handler.name, event.id)
             return
-        failures = _retries(delivery.envelope) + 1
-        is_hopeless = isinstance(failure.error, UnknownApplicationError)
-        delay = None if is_hopeless else self._handler.retry.delay_before(failures)
+        failures = retries_of(arrived.envelope) + 1
+        delay = self._handler.retry.delay_before(failures) if _may_pass(failure) else None
         failure.context.run(
             logger.error,
-            "event handler %s failed for event %s (%s, app=%s)%s",
+            "event handler %s failed for event %s (%s, app=%s)%s%s",
             *(self._handler.name, event.id, event.routing_key, event.app),
+            "" if failure.error is not None else f": {failure.text}",
             "" if delay is None else f"; it is handled again in {delay:g} s",
             exc_info=failure.error,
         )
         if delay is None:
             times = "" if failures == 1 else f" {failures} times"
-            await self._set_aside(delivery, f"event handler {self._handler.name} failed{times}: {failure.text}")
+            reason = f"event handler {self._handler.name} failed{times}: {failure.text}"
+            await self._set_aside(arrived.envelope, reason)
         else:
-            await self._delays.publish_until_confirmed(delay, self._queue, _retried(delivery.envelope, failures))
+            await self._delays.publish_until_confirmed(delay, self._queue, _retried(arrived.envelope, failures))
 
-    async def _set_aside(self, delivery: Delivery, reason: str) -> None:
-        logger.error("dead-lettered an event from %s: %s", delivery.queue, reason)
-        letter = encode_dead_letter(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
+    async def _outcome(self, arrived: Arrived, event: Event) -> HandlerFailure | None:
+        """Run the handler, and return why it failed, None if it did not."""
+        limit = self._limits.longest_hold - arrived.age
+        if self._handler.time_limit is not None:
+            limit = min(limit, self._handler.time_limit)
+        ended = self._executor.run(event)
+        await asyncio.wait([ended], timeout=limit)
+        if ended.done():
+            return ended.result()
+        self._limits.process_is_spoilt(f"event handler {self._handler.name} exceeded its time limit")
+        error = time_limit_error(limit)
+        return HandlerFailure(f"{error.type}: {error.message}")
+
+    async def _set_aside(self, envelope: Envelope, reason: str) -> None:
+        logger.error("dead-lettered an event from %s: %s", self._queue, reason)
+        letter = encode_dead_letter(envelope, self._queue, reason, datetime.now(UTC))
         await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
 
 
-def _retries(envelope: Envelope) -> int:
-    """Return how often an event has been tried again."""
-    retries = (envelope.headers or {}).get("retry")
-    return retries if type(retries) is int and retries > 0 else 0
+def _may_pass(failure: HandlerFailure) -> bool:
+    return not isinstance(failure.error, UnknownApplicationError)
 
 
 def _retried(envelope: Envelope, retries: int) -> Envelope:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from limetask.events import Event
 from limetask.handlers import HandlerDeclaration
@@ -15,15 +15,16 @@ from limetask_worker.executor import message_of_error, type_of_error
 from limetask_worker.forked import end_if_forked
 from limetask_worker.fresh_contexts import FreshContextThreads
 from limetask_worker.loop_thread import LoopThread
+from limetask_worker.soft_limit import soft_limit_in_thread, with_soft_limit
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerFailure:
-    """What a handler raised, as text too, and its context variables, for whoever reports errors."""
+    """Why a handler failed, as text, and if it raised something, that, and its context variables for error reports."""
 
-    error: BaseException
     text: str
-    context: contextvars.Context
+    error: BaseException | None = None
+    context: contextvars.Context = field(default_factory=contextvars.Context)
 
 
 class HandlerExecutor:
@@ -64,7 +65,8 @@ class HandlerExecutor:
             with contextlib.ExitStack() as stack:
                 try:
                     application = stack.enter_context(opened(self._make_application, event.app))
-                    self._handler.function(application, event)
+                    with soft_limit_in_thread(self._handler.soft_time_limit):
+                        self._handler.function(application, event)
                 finally:
                     end_if_forked()  # before the application is closed, which is the parent's
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
@@ -75,8 +77,8 @@ class HandlerExecutor:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 try:
-                    opening = opened_async(self._make_application, event.app)
-                    await self._handler.function(await stack.enter_async_context(opening), event)
+                    application = await stack.enter_async_context(opened_async(self._make_application, event.app))
+                    await with_soft_limit(self._handler.soft_time_limit, self._handler.function(application, event))
                 finally:
                     end_if_forked()
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
@@ -86,4 +88,4 @@ class HandlerExecutor:
 
 def _failure_of(error: BaseException) -> HandlerFailure:
     # The text is made where the handler runs: an exception's __str__ is user code.
-    return HandlerFailure(error, f"{type_of_error(error)}: {message_of_error(error)}", contextvars.copy_context())
+    return HandlerFailure(f"{type_of_error(error)}: {message_of_error(error)}", error, contextvars.copy_context())

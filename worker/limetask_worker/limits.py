@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from limetask.errors import ConfigurationError
+from limetask.handlers import HandlerDeclaration
 from limetask.registry import TaskDeclaration
 from limetask.status import ErrorInfo, Status
 from limetask_worker.work import Outcome
@@ -51,8 +52,25 @@ class Limits:
     def time_limit_of(self, declaration: TaskDeclaration) -> float | None:
         """Return after how many seconds a task is cut off."""
         if declaration.time_limit is None and declaration.acks_late:
-            return self._consumer_timeout * _BEFORE_CONSUMER_TIMEOUT
+            return self.longest_hold
         return declaration.time_limit
+
+    @property
+    def longest_hold(self) -> float:
+        """For how many seconds a delivery may go unacked, so that the broker does not take it away."""
+        return self._consumer_timeout * _BEFORE_CONSUMER_TIMEOUT
+
+    def check_handlers(self, handlers: Iterable[HandlerDeclaration]) -> None:
+        """Raise ConfigurationError for a limit that is not over before the broker takes the event away."""
+        for handler in handlers:
+            limits = [limit for limit in (handler.time_limit, handler.soft_time_limit) if limit is not None]
+            if limits and max(limits) > self.longest_hold:
+                raise ConfigurationError(
+                    f"event handler {handler.name} may run for {max(limits):g} s, and it is cut off after "
+                    f"{self.longest_hold:g} s, since the broker takes a delivery away after {self._consumer_timeout:g} "
+                    "s: lower its time limits, or raise the broker's consumer_timeout and LIMETASK_CONSUMER_TIMEOUT "
+                    "with it"
+                )
 
     def process_is_spoilt(self, reason: str) -> None:
         """Ask for another process: in this one a body goes on that nobody waits for."""
