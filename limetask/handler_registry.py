@@ -20,6 +20,7 @@ from limetask.records import encode_handler_gone
 from limetask.settings import Settings, current_settings
 from limetask.store import Store
 from limetask.topology import Names
+from limetask.unused_queues import LOOK_SECONDS, look_for_use
 
 LONG_UNHEARD = timedelta(minutes=10)
 """A worker declares its handlers every minute: whatever was not declared for so long, no worker has."""
@@ -84,15 +85,18 @@ def find_orphans(unheard: timedelta = LONG_UNHEARD) -> list[KnownHandler]:
     return asyncio.run(_find_orphans(current_settings(), unheard))
 
 
-def prune_handlers(names: Iterable[str]) -> Pruned:
+def prune_handlers(names: Iterable[str], *, look_for: float = LOOK_SECONDS) -> Pruned:
     """Delete the queues of these handlers, with the events in them, unless somebody consumes from them.
 
-    The recorder, which alone writes the store, is told and forgets them. A worker that begins to consume in the very
-    moment of the deletion makes its queue anew; what happens until then does not reach it.
+    The broker cannot do that at once, and shows an empty queue without consumers while one does not answer it. So a
+    queue that holds nothing is looked at for `look_for` seconds before. The recorder, which alone writes the store, is
+    told and forgets the handlers. A worker that begins to consume in the very moment of the deletion makes its queue
+    anew; what happens until then does not reach it.
 
-    Raises BrokerError if the broker cannot be used or refuses. What was deleted before stays deleted: run it again.
+    Raises BrokerError if the broker cannot be used or refuses, or if it is in doubt whether somebody consumes from a
+    queue: that one is as it was. What was deleted before stays deleted: run it again.
     """
-    return asyncio.run(_prune(current_settings(), sorted(set(names))))
+    return asyncio.run(_prune(current_settings(), sorted(set(names)), look_for))
 
 
 async def _list(settings: Settings) -> list[KnownHandler]:
@@ -136,25 +140,27 @@ async def _seen(
     return KnownHandler(name, queue, bindings, declared_at, waiting, consumers)
 
 
-async def _prune(settings: Settings, names: Sequence[str]) -> Pruned:
-    in_use: list[str] = []
+async def _prune(settings: Settings, names: Sequence[str], look_for: float) -> Pruned:
+    queues = {name: Names(settings.namespace).handler_queue(name) for name in names}
     deleted: dict[str, int] = {}
     async with _connected(settings) as connection:
-        for name in names:
-            count = await _delete(settings, connection, name)
-            if count is None:
-                in_use.append(name)
-            else:
-                deleted[name] = count
-    return Pruned(deleted, tuple(in_use))
+        use = await look_for_use(connection, queues.values(), look_for)
+        for name, queue in queues.items():
+            if queue in use.unused | use.missing:
+                # Interrupted after the deletion, it is listed and pruned once more.
+                deleted[name] = await connection.delete(queue) if queue in use.unused else 0
+                await _tell_recorder(settings, connection, HandlerGone(name, datetime.now(UTC)))
+    if use.in_doubt:
+        raise _in_doubt(sorted(use.in_doubt), len(deleted))
+    return Pruned(deleted, tuple(name for name, queue in queues.items() if queue in use.consumed))
 
 
-async def _delete(settings: Settings, connection: Connection, name: str) -> int | None:
-    """Delete a handler's queue, then tell the recorder: interrupted in between, it is listed and pruned once more."""
-    count = await connection.delete_unless_consumed(Names(settings.namespace).handler_queue(name))
-    if count is not None:
-        await _tell_recorder(settings, connection, HandlerGone(name, datetime.now(UTC)))
-    return count
+def _in_doubt(queues: Sequence[str], deleted: int) -> BrokerError:
+    return BrokerError(
+        f"{', '.join(queues)}: it is in doubt whether anybody consumes from there, since the queue does not answer, or "
+        f"its messages went away while nobody was seen to consume them. It was left alone, and {deleted} others were "
+        "deleted. `rabbitmq-queues quorum_status NAME` shows whether it has a leader: prune again when it has"
+    )
 
 
 async def _tell_recorder(settings: Settings, connection: Connection, gone: HandlerGone) -> None:

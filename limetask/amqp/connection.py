@@ -185,15 +185,24 @@ class Connection:
             raise ConnectionLostError("not connected to the broker")
         await self._session.unbind(bindings, self._namespace)
 
-    async def delete_unless_consumed(self, queue: str) -> int | None:
-        """Delete a queue and return how many messages went with it (0 if there is none), None if it has consumers.
+    async def is_empty(self, queue: str) -> bool:
+        """Return True if the queue itself says so, and leave it as it is. Waits for as long as it does not answer.
 
-        Whether it has consumers is looked at just before: the broker cannot do both at once with a quorum queue. Raises
-        BrokerRefusedError if the user may not, and ConnectionLostError without a connection.
+        Unlike `queue_counts`, which answers with zeros for a queue whose leader does not. Raises BrokerRefusedError if
+        the user may not read from the queue, and ConnectionLostError without a connection.
         """
         if self._session is None:
             raise ConnectionLostError("not connected to the broker")
-        return await self._session.delete_unless_consumed(queue, self._namespace)
+        return await self._session.is_empty(queue, self._namespace)
+
+    async def delete(self, queue: str) -> int:
+        """Delete a queue and return how many messages went with it.
+
+        Raises BrokerRefusedError if the user may not, and ConnectionLostError without a connection.
+        """
+        if self._session is None:
+            raise ConnectionLostError("not connected to the broker")
+        return await self._session.delete(queue, self._namespace)
 
     async def _declare_anew(self) -> None:
         with contextlib.suppress(BrokerError):  # the connection is lost meanwhile, and declares when it is back
@@ -222,6 +231,9 @@ class Connection:
 
     async def queue_counts(self, queue: str) -> tuple[int, int]:
         """Return how many messages wait in a queue, those being delivered not counted, and how many consume from it.
+
+        The broker answers 0 and 0 as well for a queue whose leader does not answer it, as when a node hangs or is lost,
+        for up to some ten seconds: do nothing that cannot be undone because of zeros.
 
         Raises ConnectionLostError without a connection, and BrokerRefusedError if there is no such queue.
         """

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any
 
+import pika
 from pika import exceptions as pika_errors
 from pika.adapters.asyncio_connection import AsyncioConnection
 
@@ -76,16 +77,16 @@ class Declarer:
                 raise
             return None
 
-    async def delete_unless_consumed(self, queue: str) -> int | None:
-        """Delete a queue and return how many messages were in it, None if somebody consumes from it.
+    async def is_empty(self, queue: str) -> bool:
+        """Return True if the queue itself says so: unlike its counts, this needs its leader. Leaves it as it is.
 
-        A quorum queue knows no if-unused, so this looks just before. Raises ChannelClosedByBroker.
+        Waits for the answer, and raises ChannelClosedByBroker if the user may not read from it.
         """
-        counts = await self.counts(queue)
-        if counts is None:
-            return 0
-        if counts[1]:
-            return None
+        async with self._channel() as channel:
+            return await channel.is_empty(queue)
+
+    async def delete(self, queue: str) -> int:
+        """Delete a queue and return how many messages were in it; raises ChannelClosedByBroker."""
         async with self._channel() as channel:
             return await channel.delete(queue)
 
@@ -178,6 +179,13 @@ class _Channel:
     async def counts(self, queue: str) -> tuple[int, int]:
         declared = (await self._answer_to(partial(self._channel.queue_declare, queue, passive=True))).method
         return declared.message_count, declared.consumer_count
+
+    async def is_empty(self, queue: str) -> bool:
+        def get(callback: Callable[[bool], None]) -> None:
+            self._channel.add_callback(lambda _: callback(True), [pika.spec.Basic.GetEmpty])
+            self._channel.basic_get(queue, lambda *_: callback(False))  # it goes back with the channel
+
+        return bool(await self._answer_to(get))
 
     async def delete(self, queue: str) -> int:
         deleted = await self._answer_to(partial(self._channel.queue_delete, queue))

@@ -75,6 +75,11 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]
         self.bytes_sent += len(frames)
         self._adapter_emit_data(frames)
 
+    def drop(self) -> None:
+        """Close the socket at once, for a broker that does not answer."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def _adapter_emit_data(self, data: bytes) -> None:
         if not self._unwritten:
             self.ioloop.call_soon(self._flush)

@@ -81,8 +81,11 @@ class Session:
     async def find_queue(self, queue: str, namespace: str) -> tuple[int, int] | None:
         return await self._with_declarer(namespace, lambda declarer: declarer.counts(queue))
 
-    async def delete_unless_consumed(self, queue: str, namespace: str) -> int | None:
-        return await self._with_declarer(namespace, lambda declarer: declarer.delete_unless_consumed(queue))
+    async def is_empty(self, queue: str, namespace: str) -> bool:
+        return await self._with_declarer(namespace, lambda declarer: declarer.is_empty(queue))
+
+    async def delete(self, queue: str, namespace: str) -> int:
+        return await self._with_declarer(namespace, lambda declarer: declarer.delete(queue))
 
     async def consume(self, subscription: Subscription) -> None:
         async with self._beginning:
@@ -180,6 +183,9 @@ class Session:
         if self._connection.is_open:
             self._connection.close()
         await asyncio.wait([self._socket_closed], timeout=_CLOSE_SECONDS)
+        if not self._socket_closed.done():  # the broker is busy with a queue that does not answer it, say
+            self._connection.drop()
+            await asyncio.wait([self._socket_closed], timeout=_CLOSE_SECONDS)
 
     async def _with_declarer(self, namespace: str, use: Callable[[Declarer], Awaitable[T]]) -> T:
         try:

@@ -75,7 +75,7 @@ def prune(names: tuple[str, ...], older_than: timedelta | None, yes: bool, as_js
       limetask handlers prune shop.events.notify
 
     The undelivered events in a queue are deleted with it. A queue that a worker consumes from is left alone and
-    reported; the exit code is then 1.
+    reported; the exit code is then 1. A queue that seems to be empty is looked at for 15 seconds before.
     """
     chosen = _chosen(names, older_than)
     pruned = Pruned({}, ())

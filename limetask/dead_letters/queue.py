@@ -77,17 +77,36 @@ class DeadQueue:
 
     async def _length_when_nobody_reads(self) -> int:
         """Return the queue's length; what somebody else holds is not counted, so let another look end before."""
-        length, consumers = await self._counts()
         deadline = asyncio.get_running_loop().time() + self._settings.send_timeout
-        while consumers:
-            if asyncio.get_running_loop().time() > deadline:
-                raise BrokerError(
-                    f"another program consumes from {self._names.dead_queue} and may hold letters of it: wait for it "
-                    "to end, or stop it"
-                )
-            await asyncio.sleep(_POLL_SECONDS)
+        while True:
             length, consumers = await self._counts()
-        return length
+            if not consumers and (length or await self._is_empty()):
+                return length
+            if asyncio.get_running_loop().time() > deadline:
+                raise self._is_read() if consumers else self._is_silent()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _is_read(self) -> BrokerError:
+        return BrokerError(
+            f"another program consumes from {self._names.dead_queue} and may hold letters of it: wait for it "
+            "to end, or stop it"
+        )
+
+    async def _is_empty(self) -> bool:
+        """Ask the queue itself: the broker counts nothing in a queue whose leader does not answer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.send_timeout):
+                return await self._connection.is_empty(self._names.dead_queue)
+        return False
+
+    def _is_stuck(self, waiting: int) -> BrokerError:
+        return BrokerError(f"the broker delivers nothing from {self._names.dead_queue}, which holds {waiting}")
+
+    def _is_silent(self) -> BrokerError:
+        return BrokerError(
+            f"{self._names.dead_queue} does not answer, so it is not known what is in it: try again. "
+            f"`rabbitmq-queues quorum_status {self._names.dead_queue}` shows whether it has a leader"
+        )
 
     async def _counts(self) -> tuple[int, int]:
         try:
@@ -106,10 +125,10 @@ class DeadQueue:
                     return self._checked(await self._arrived.get())
             self._check_held()
             waiting, _ = await self._counts()
-            if waiting == 0 and self._arrived.empty():
+            if waiting == 0 and await self._is_empty() and self._arrived.empty():
                 return None
-            if asyncio.get_running_loop().time() > deadline:
-                raise BrokerError(f"the broker delivers nothing from {self._names.dead_queue}, which holds {waiting}")
+            if asyncio.get_running_loop().time() > deadline and self._arrived.empty():
+                raise self._is_stuck(waiting) if waiting else self._is_silent()
 
     async def _make_room(self) -> None:
         if self._arrived.empty() and self._held >= self._room:

@@ -26,7 +26,7 @@ LAYERS = [
     ["record_fields", "records", "handlers"],
     ["events"],
     ["amqp", "store_url", "database", "store", "reading", "ends"],
-    ["listener", "dead_letters", "delays", "handler_registry", "sending"],
+    ["listener", "dead_letters", "delays", "unused_queues", "handler_registry", "sending"],
     ["doctor", "bulk"],
     ["client"],
     ["aio"],
