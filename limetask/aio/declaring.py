@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelClosed, ChannelNotFoundEntity
 
 from limetask.amqp.declaring import refused_binding, refused_declaration
@@ -34,6 +34,14 @@ class Declarer:
             await self._check(wanted, str(refused))
         else:
             await self._bind(wanted)
+
+    async def find_queue(self, name: str) -> AbstractQueue | None:
+        """Return a queue, None if there is no such queue."""
+        try:
+            async with self._channel() as channel:
+                return await channel.declare_queue(name, passive=True)
+        except ChannelNotFoundEntity:
+            return None
 
     async def _check(self, wanted: Topology, refusal: str) -> None:
         objects: tuple[Exchange | Queue, ...] = (*wanted.exchanges, *wanted.queues)

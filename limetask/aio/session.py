@@ -16,6 +16,7 @@ from aiormq.abc import DeliveredMessage
 
 from limetask.aio.declaring import Declarer
 from limetask.aio.faults import fate_of_publish, map_error, map_error_of_opening
+from limetask.amqp.cancelling import why_cancelled
 from limetask.errors import BrokerError, ConnectionLostError
 from limetask.message import Envelope
 from limetask.topology import Topology
@@ -62,6 +63,8 @@ class Session:
         self.closed: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
         self._calls: set[asyncio.Task[Any]] = set()
         self._acks: set[asyncio.Task[None]] = set()
+        self._consumed: dict[str | None, str] = {}
+        self._ending: asyncio.Task[None]
         connection.close_callbacks.add(self._on_closed)
 
     @property
@@ -150,7 +153,8 @@ class Session:
             if message.delivery_tag is not None:
                 on_delivery(Delivery(self, message.delivery_tag, queue, _envelope(message)))
 
-        await self._answer_to(self._underlay.basic_consume(queue, on_message, no_ack=no_ack))
+        consuming = await self._answer_to(self._underlay.basic_consume(queue, on_message, no_ack=no_ack))
+        self._consumed[consuming.consumer_tag] = queue
 
     async def _answer_to(self, call: Coroutine[Any, Any, T]) -> T:
         """Await one of aio-pika's calls, or the session's end: some of them would wait for ever on a dead connection.
@@ -191,7 +195,16 @@ class Session:
         self._end(map_error(error or ConnectionLostError("the connection was closed"), self._parameters))
 
     async def _on_consumer_cancelled(self, frame: Any) -> None:
-        self._end(ConnectionLostError(f"the broker cancelled consumer {frame.consumer_tag}: its queue was deleted"))
+        queue = self._consumed.get(frame.consumer_tag)
+        if queue is None:
+            self._end(ConnectionLostError("the broker cancelled a consumer that had just begun"))
+        else:
+            # Not here: aiormq reads no further until this returns.
+            self._ending = asyncio.get_running_loop().create_task(self._tell_why_cancelled(queue))
+
+    async def _tell_why_cancelled(self, queue: str) -> None:
+        declarer = Declarer(self._connection, self._parameters, self._namespace)
+        self._end(await why_cancelled(queue, self._answer_to(declarer.find_queue(queue))))
 
     def _end(self, error: BrokerError) -> None:
         if self.closed.done():

@@ -13,6 +13,7 @@ import pika
 from pika import exceptions as pika_errors
 
 from limetask.amqp.acks import Acks
+from limetask.amqp.cancelling import why_cancelled
 from limetask.amqp.declaring import Declarer, answer_to
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import HANDSHAKE_TOO_SLOW, map_error, unreachable
@@ -47,6 +48,7 @@ class Session:
         self._consumers: dict[bytes, _Consumer] = {}
         self._acks = Acks(self._send_ack)
         self._getting: asyncio.Future[Delivery | None]
+        self._ending: asyncio.Task[None]
         self._publish_number = 0
         self._unconfirmed: dict[int, _Unconfirmed] = {}
         self._returned: set[str | None] = set()
@@ -254,7 +256,12 @@ class Session:
             confirmed.set_exception(NotConfirmedError("the broker refused the message: a queue is full or unavailable"))
 
     def _end_by_cancel(self, consumer_tag: str) -> None:
-        self._end(ConnectionLostError(f"the broker cancelled consumer {consumer_tag}: its queue was deleted or moved"))
+        consumer = self._consumers.get(consumer_tag.encode())
+        if consumer is not None:  # else we have cancelled it ourselves meanwhile
+            self._ending = self._loop.create_task(self._tell_why_cancelled(consumer.queue))
+
+    async def _tell_why_cancelled(self, queue: str) -> None:
+        self._end(await why_cancelled(queue, self.find_queue(queue, namespace="")))
 
     def _on_connection_closed(self, error: BaseException) -> None:
         self._end(error)

@@ -257,6 +257,25 @@ def test_a_durable_subscription_acks_what_it_does_not_want(settings: Settings, d
     assert queue_length(settings.broker_url, handler_queue(settings, durable)) == 1  # the last one was not finished
 
 
+def test_a_durable_subscription_whose_queue_is_deleted_goes_on(
+    settings: Settings, durable: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its queue is made anew, and the log says what has happened to the former one."""
+    queue = handler_queue(settings, durable)
+
+    async def main() -> None:
+        async with aio.subscribe("shop.#", durable=durable) as events:
+            with channel_to(settings.broker_url) as channel:
+                channel.queue_delete(queue)
+            await asyncio.to_thread(eventually, lambda: "connected to the broker again" in caplog.text)
+            await aio.publish_event("acme", "shop.paid.v1", "after")
+            assert [event.body for event in await take(events, 1)] == ["after"]
+
+    with caplog.at_level("INFO"):
+        run(main())
+    assert f"the broker cancelled the consumer of {queue}: the queue was deleted" in caplog.text
+
+
 def test_a_durable_subscription_outlives_its_connection(settings: Settings, durable: str) -> None:
     """What was published while it was away comes afterwards, and so does what was not finished."""
     with proxy_to(settings.broker_url) as (proxy, url):

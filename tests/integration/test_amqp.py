@@ -178,8 +178,8 @@ def test_what_has_no_queue_gets_it_back(settings: Settings) -> None:
     assert take_all(settings.broker_url, names.task_queue("asap"), 1)[0].body == b"task"
 
 
-def test_a_cancelled_consumer_consumes_again(settings: Settings) -> None:
-    """When the broker cancels a consumer, as for a deleted queue, everything is declared and consumed anew."""
+def test_a_cancelled_consumer_consumes_again(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    """When the broker cancels a consumer, as for a deleted queue, that is told, and all is declared anew."""
     names = Names(settings.namespace)
     queue = names.task_queue("background")
     deliveries: list[Delivery] = []
@@ -194,6 +194,7 @@ def test_a_cancelled_consumer_consumes_again(settings: Settings) -> None:
         connection.ack(deliveries[0])
 
     with_connection(settings, use)
+    assert f"the broker cancelled the consumer of {queue}: the queue was deleted" in caplog.text
 
 
 def test_a_reply_queue_gets_copies_under_its_key(settings: Settings) -> None:
