@@ -18,6 +18,15 @@ from limetask.plain import way_out
 _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _UUID, _SET, _FROZENSET = range(1, 9)
 
 _UNKNOWN_TYPE = "a value of type"
+MAX_NESTING = 500
+"""How deep lists and maps may be nested in a task's arguments."""
+
+_TOO_DEEP = f"nested more than {MAX_NESTING} levels deep"
+# All bytes but those with which msgpack begins a list or a map.
+_NO_CONTAINERS = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
+# Has msgpack make an aware datetime of its own standard type for moments, as other languages send it.
+_AS_DATETIME = 3
+
 _PACK_ERRORS = (TypeError, ValueError, OverflowError, RecursionError)
 _UNPACK_ERRORS = (
     ValueError,  # includes UnicodeDecodeError, msgpack.FormatError, msgpack.StackError, msgpack.ExtraData
@@ -38,6 +47,8 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], max_bytes: 
         body = _pack({"args": args, "kwargs": kwargs})
     except _PACK_ERRORS as exc:
         raise ArgumentsError(_explain_arguments(args, kwargs, exc)) from exc
+    if _is_too_deep(body, (args, kwargs)):
+        raise ArgumentsError(f"the arguments are {_TOO_DEEP}, which a task message cannot carry")
     if len(body) > max_bytes:
         raise MessageTooLargeError(
             f"the arguments take {len(body):,} bytes and the limit is {max_bytes:,} bytes: send a reference (a file's "
@@ -47,15 +58,53 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], max_bytes: 
 
 
 def decode_arguments(body: bytes) -> tuple[list[Any], dict[str, Any]]:
-    """Return the positional and the named arguments; raises MessageRefusedError if `body` is not such."""
+    """Return the positional and the named arguments; raises MessageRefusedError if `body` is not such.
+
+    One of the two may be missing or null, as programs in other languages leave out what is empty.
+    """
     try:
         fields = _unpack_body(body)
     except _UNPACK_ERRORS as exc:
         raise MessageRefusedError(f"the body is not valid msgpack: {exc or type(exc).__name__}") from exc
-    args, kwargs = (fields.get("args"), fields.get("kwargs")) if isinstance(fields, dict) else (None, None)
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
+    if not isinstance(fields, dict) or not fields.keys() & {"args", "kwargs"}:
         raise MessageRefusedError("the body is not {args, kwargs}")
+    args, kwargs = _or_empty(fields.get("args"), []), _or_empty(fields.get("kwargs"), {})
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
+        raise MessageRefusedError("the body is not {args, kwargs}: a list, and a map whose keys are texts")
+    if _is_too_deep(body, (args, kwargs)):
+        raise MessageRefusedError(f"the body is {_TOO_DEEP}")
     return args, kwargs
+
+
+def _or_empty(value: Any, empty: Any) -> Any:
+    return empty if value is None else value
+
+
+def _is_too_deep(body: bytes, value: Any) -> bool:
+    """Return True if a value is nested more deeply than what is done with it later can follow.
+
+    Its bytes are counted first that may begin a list or a map: hardly a message has so many.
+    """
+    return (
+        len(body) > MAX_NESTING
+        and len(body.translate(None, _NO_CONTAINERS)) > MAX_NESTING
+        and is_deeper(value, MAX_NESTING)
+    )
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Return True if lists and maps are nested in a value on more than so many levels, the value itself not counted."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            part
+            for whole in level
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+            if isinstance(part, list | tuple | dict)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _pack(value: Any, depth: int = 0) -> bytes:
@@ -78,6 +127,7 @@ def _unpack(body: bytes, depth: int = 0, *, tuple_keys: bool = False) -> Any:
         object_pairs_hook=_dict_with_tuple_keys if tuple_keys else None,
         raw=False,
         strict_map_key=False,
+        timestamp=_AS_DATETIME,
     )
 
 

@@ -10,16 +10,15 @@ from typing import Any
 
 import orjson
 
+from limetask.amqp_1_0 import AMQP_1_0, body_of_amqp_1_0
 from limetask.application import identifier_of
-from limetask.codec import JSON, new_message_id
+from limetask.codec import JSON, check_headers, decode_json, new_message_id, shown
 from limetask.errors import ApplicationError, EventError, MessageRefusedError, ResultError
-from limetask.message import Envelope
+from limetask.message import Envelope, MessageKind
 from limetask.patterns import COMPLETION_PREFIX, MAX_KEY_BYTES
 from limetask.records import decode_completion
 from limetask.results import encode_json
 from limetask.status import ErrorInfo, Status
-
-EVENT_KIND = "event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +71,16 @@ def encode_event(app: str, routing_key: str, body: object, cause: str | None, ma
         "sent_at": datetime.now(UTC),
         "cause": cause,
     }
-    return event_id, Envelope(orjson.dumps(fields), JSON, message_id=new_message_id(), kind=EVENT_KIND)
+    return event_id, Envelope(orjson.dumps(fields), JSON, message_id=new_message_id(), kind=MessageKind.EVENT)
 
 
 def decode_event(envelope: Envelope) -> Event:
     """Return the event in a message; raises MessageRefusedError for what is none."""
-    raw = _json_object(envelope.body)
+    check_headers(envelope)
+    body = body_of_amqp_1_0(envelope.body) if envelope.kind == AMQP_1_0 else envelope.body
+    raw = _json_object(body)
     if "task_id" in raw and "routing_key" not in raw:
-        return _completion(envelope.body, raw)
+        return _completion(body, raw)
     try:
         check_routing_key(raw["routing_key"])
         return Event(
@@ -138,8 +139,8 @@ def _completion(body: bytes, raw: Mapping[str, Any]) -> Event:
 
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
+        value = decode_json(body)
+    except ValueError as exc:
         raise MessageRefusedError(f"not an event: it is no valid JSON ({exc})") from None
     if not isinstance(value, dict):
         raise MessageRefusedError(f"not an event: it is a JSON {type(value).__name__}, not an object")
@@ -149,7 +150,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields[name]
     if not isinstance(value, str) or not value:
-        raise ValueError(f"its {name} is {value!r}, not a text")
+        raise ValueError(f"its {name} is {shown(value)}, not a text")
     return value
 
 
@@ -158,5 +159,5 @@ def _moment(value: object) -> datetime | None:
         return None
     moment = datetime.fromisoformat(str(value))
     if moment.tzinfo is None:
-        raise ValueError(f"its sent_at, {value!r}, has no time zone")
+        raise ValueError(f"its sent_at, {shown(value)}, has no time zone")
     return moment.astimezone(UTC)

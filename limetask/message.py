@@ -16,10 +16,56 @@ WORKER_LOST = "WorkerLost"
 END_LOST = "EndLost"
 """The error type of a task that has ended, as its worker says, and how is not recorded."""
 
+UNKNOWN_TASK, UNREADABLE = "UnknownTaskError", "MessageRefusedError"
+"""The error types of a task whose message was refused before anybody had asked the recorder."""
+
+UNKNOWN_APPLICATION, BEGUN_TOO_OFTEN = "UnknownApplicationError", "BegunTooOftenError"
+"""The error types of a task that was set aside after its start was recorded."""
+
+_REFUSED = (UNKNOWN_TASK, UNREADABLE)
+_PRESUMED = (UNKNOWN_APPLICATION, BEGUN_TOO_OFTEN, WORKER_LOST, END_LOST)
+
+
+class MessageKind(StrEnum):
+    """What a message is, as its property `type` says. A task has none."""
+
+    STARTED = "started"
+    COMPLETION = "completion"
+    REFUSED = "refused"
+    CLAIM = "claim"
+    RELEASED = "released"
+    RETURNED = "returned"
+    ALIVE = "alive"
+    ECHO = "echo"
+    WORKER_LOST = "worker-lost"
+    HANDLERS = "handlers"
+    HANDLER_GONE = "handler-gone"
+    VERDICT = "verdict"
+    EVENT = "event"
+    DEAD_LETTER = "dead-letter"
+
+
+RECORD_KINDS = frozenset(MessageKind) - {MessageKind.VERDICT, MessageKind.EVENT, MessageKind.DEAD_LETTER}
+"""What the recorder reads from the results queue."""
+
+
+class UnreadableHeaders(dict[str, Any]):
+    """Headers of which something had to be left out: the rest must not be taken for the whole message.
+
+    `reason` says which and why.
+    """
+
+    def __init__(self, headers: Mapping[str, Any], reason: str) -> None:
+        super().__init__(headers)
+        self.reason = reason
+
 
 @value
 class Envelope:
-    """An AMQP message: its body and the properties that limetask uses."""
+    """An AMQP message: its body and the properties that limetask uses.
+
+    A property that is no UTF-8 arrives as bytes, whatever its type here says: anybody may have sent it.
+    """
 
     body: bytes
     content_type: str | None
@@ -85,6 +131,7 @@ class Decision(StrEnum):
     STARTED_ELSEWHERE = "started elsewhere"
     ENDED = "ended"
     BEGUN_TOO_OFTEN = "begun too often"
+    UNEXPECTED = "unexpected attempt"
     REFUSED = "refused"
     """Its start cannot be recorded, so nobody could tell whether it has run before."""
 
@@ -146,9 +193,11 @@ class Completion:
 
     @property
     def rank(self) -> Rank:
-        """What it may replace in the store: a presumed loss gives way to the real end."""
-        is_presumed = self.error is not None and self.error.type in (WORKER_LOST, END_LOST)
-        return Rank.PRESUMED_LOST if is_presumed else Rank.ENDED
+        """What it may replace in the store: an end that no body has come to gives way to one that has."""
+        error = None if self.error is None else self.error.type
+        if error in _REFUSED and self.started_at is None:
+            return Rank.REFUSED
+        return Rank.PRESUMED_LOST if error in _PRESUMED else Rank.ENDED
 
 
 @value

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from limetask import ids
-from limetask.codec import MAX_ATTEMPT
+from limetask.codec import MAX_ATTEMPT, shown
 from limetask.errors import MessageRefusedError
 from limetask.patterns import MAX_KEY_BYTES
 from limetask.registry import MAX_TASK_NAME_BYTES
@@ -35,7 +35,7 @@ def error_of(fields: Any) -> ErrorInfo | None:
 def text_of(value: Any) -> str:
     """Return a text."""
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{shown(value)} is no text")
     return value
 
 
@@ -43,7 +43,7 @@ def name_of(value: Any) -> str:
     """Return a text that becomes a value of a column: PostgreSQL has no NUL in texts."""
     text = text_of(value)
     if "\x00" in text:
-        raise ValueError(f"{value!r} has a NUL character")
+        raise ValueError(f"{shown(value)} has a NUL character")
     return text
 
 
@@ -66,21 +66,21 @@ def _short(value: str, most: int) -> str:
 def list_of(value: Any) -> list[Any]:
     """Return a list."""
     if not isinstance(value, list):
-        raise TypeError(f"{value!r} is no list")
+        raise TypeError(f"{shown(value)} is no list")
     return value
 
 
 def truth_of(value: Any) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{value!r} is neither true nor false")
+        raise TypeError(f"{shown(value)} is neither true nor false")
     return value
 
 
 def attempt_of(value: Any) -> int:
     """Return the number of an attempt."""
     if type(value) is not int or not 1 <= value <= MAX_ATTEMPT:
-        raise ValueError(f"{value!r} is no attempt")
+        raise ValueError(f"{shown(value)} is no attempt")
     return value
 
 
@@ -94,7 +94,7 @@ def own_task_id(fields: Mapping[str, Any]) -> str:
     """Return the id of a task that was made for the application that a record names."""
     task_id, app = fields["task_id"], fields["app"]
     if not isinstance(task_id, str) or not isinstance(app, str) or not ids.belongs_to(task_id, app):
-        raise ValueError(f"task id {task_id!r} was not made for application {app!r}")
+        raise ValueError(f"task id {shown(task_id)} was not made for application {shown(app)}")
     return task_id
 
 
@@ -102,7 +102,7 @@ def end_of(name: Any) -> Status:
     """Return the status in which a task has ended."""
     status = _ENDS.get(text_of(name))
     if status is None:
-        raise ValueError(f"{name!r} is not the end of a task")
+        raise ValueError(f"{shown(name)} is not the end of a task")
     return status
 
 
@@ -110,9 +110,9 @@ def moment_of(text: Any) -> datetime:
     """Return a time in UTC."""
     moment = datetime.fromisoformat(text_of(text))
     if moment.tzinfo is None:
-        raise ValueError(f"{text!r} has no time zone")
+        raise ValueError(f"{shown(text)} has no time zone")
     if not _EARLIEST <= moment <= _LATEST:
-        raise ValueError(f"{text!r} is not between {_EARLIEST:%Y} and {_LATEST:%Y}")
+        raise ValueError(f"{shown(text)} is not between {_EARLIEST:%Y} and {_LATEST:%Y}")
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from limetask.codec import JSON, new_message_id, valid_text
+from limetask.codec import JSON, decode_json, new_message_id, valid_text
 from limetask.errors import MessageRefusedError
 from limetask.message import (
     Alive,
@@ -20,6 +21,7 @@ from limetask.message import (
     Envelope,
     HandlerBindings,
     HandlerGone,
+    MessageKind,
     Released,
     Returned,
     Started,
@@ -65,14 +67,14 @@ def encode_completion(completion: Completion, result: bytes | None = None) -> En
         ),
         content_type=JSON,
         message_id=new_message_id(),
-        kind="completion",
+        kind=MessageKind.COMPLETION,
     )
 
 
 def decode_completion(body: bytes) -> Completion:
     """Return the end that an event tells of; raises MessageRefusedError for anything else."""
-    with Refusing("completion"):
-        fields = orjson.loads(body)
+    with Refusing(MessageKind.COMPLETION):
+        fields = decode_json(body)
         return Completion(
             id=text_of(fields["id"]),
             task_id=own_task_id(fields),
@@ -89,26 +91,33 @@ def decode_completion(body: bytes) -> Completion:
         )
 
 
+def encode_refused(end: Completion) -> Envelope:
+    """Return the message by which a worker tells that it has refused a task; `end` is how the task ends by that."""
+    return replace(encode_completion(end), kind=MessageKind.REFUSED)
+
+
 def encode_started(records: Sequence[Started]) -> Envelope:
     """Return one message that tells of all these tasks' starts."""
-    return Envelope(body=orjson.dumps(records), content_type=JSON, message_id=new_message_id(), kind="started")
+    return Envelope(
+        body=orjson.dumps(records), content_type=JSON, message_id=new_message_id(), kind=MessageKind.STARTED
+    )
 
 
 def decode_started(body: bytes) -> list[Started]:
     """Return the starts in a message; raises MessageRefusedError for anything else."""
-    with Refusing("started"):
-        return [_started(fields) for fields in list_of(orjson.loads(body))]
+    with Refusing(MessageKind.STARTED):
+        return [_started(fields) for fields in list_of(decode_json(body))]
 
 
 def readable_starts(body: bytes) -> list[Started]:
     """Return the starts of a message that `decode_started` refuses which can be read all the same."""
-    with contextlib.suppress(MessageRefusedError), Refusing("started"):
-        return [start for fields in list_of(orjson.loads(body)) for start in _readable_start(fields)]
+    with contextlib.suppress(MessageRefusedError), Refusing(MessageKind.STARTED):
+        return [start for fields in list_of(decode_json(body)) for start in _readable_start(fields)]
     return []
 
 
 def _readable_start(fields: Any) -> Iterator[Started]:
-    with contextlib.suppress(MessageRefusedError), Refusing("started"):
+    with contextlib.suppress(MessageRefusedError), Refusing(MessageKind.STARTED):
         yield _started(fields)
 
 
@@ -127,13 +136,13 @@ def _started(fields: dict[str, Any]) -> Started:
 
 def encode_claim(claim: Claim) -> Envelope:
     """Return the message by which a worker asks whether it may run a task."""
-    return Envelope(body=orjson.dumps(claim), content_type=JSON, message_id=new_message_id(), kind="claim")
+    return Envelope(body=orjson.dumps(claim), content_type=JSON, message_id=new_message_id(), kind=MessageKind.CLAIM)
 
 
 def decode_claim(body: bytes) -> Claim:
     """Return the claim in a message; raises MessageRefusedError for anything else."""
-    with Refusing("claim"):
-        fields = orjson.loads(body)
+    with Refusing(MessageKind.CLAIM):
+        fields = decode_json(body)
         return Claim(
             start=_started(fields["start"]),
             may_run_again=truth_of(fields["may_run_again"]),
@@ -144,13 +153,15 @@ def decode_claim(body: bytes) -> Claim:
 
 def encode_verdict(verdict: Verdict) -> Envelope:
     """Return the recorder's answer to a claim."""
-    return Envelope(body=orjson.dumps(verdict), content_type=JSON, message_id=new_message_id(), kind="verdict")
+    return Envelope(
+        body=orjson.dumps(verdict), content_type=JSON, message_id=new_message_id(), kind=MessageKind.VERDICT
+    )
 
 
 def decode_verdict(body: bytes) -> Verdict:
     """Return the verdict in a message; raises MessageRefusedError for anything else."""
-    with Refusing("verdict"):
-        fields = orjson.loads(body)
+    with Refusing(MessageKind.VERDICT):
+        fields = decode_json(body)
         return Verdict(
             task_id=text_of(fields["task_id"]),
             attempt=attempt_of(fields["attempt"]),
@@ -163,13 +174,15 @@ def decode_verdict(body: bytes) -> Verdict:
 
 def encode_released(released: Released) -> Envelope:
     """Return the message by which a worker takes back the start of a task that has not begun."""
-    return Envelope(body=orjson.dumps(released), content_type=JSON, message_id=new_message_id(), kind="released")
+    return Envelope(
+        body=orjson.dumps(released), content_type=JSON, message_id=new_message_id(), kind=MessageKind.RELEASED
+    )
 
 
 def decode_released(body: bytes) -> Released:
     """Return who takes which start back; raises MessageRefusedError for anything else."""
-    with Refusing("released"):
-        fields = orjson.loads(body)
+    with Refusing(MessageKind.RELEASED):
+        fields = decode_json(body)
         return Released(
             task_id=task_id_of(fields["task_id"]),
             attempt=attempt_of(fields["attempt"]),
@@ -180,25 +193,27 @@ def decode_released(body: bytes) -> Released:
 
 def encode_returned(returned: Returned) -> Envelope:
     """Return the message by which a worker lets go of tasks that it has not started."""
-    return Envelope(body=orjson.dumps(returned), content_type=JSON, message_id=new_message_id(), kind="returned")
+    return Envelope(
+        body=orjson.dumps(returned), content_type=JSON, message_id=new_message_id(), kind=MessageKind.RETURNED
+    )
 
 
 def decode_returned(body: bytes) -> Returned:
     """Return which tasks a worker lets go of; raises MessageRefusedError for anything else."""
-    with Refusing("returned"):
-        tasks = orjson.loads(body)["tasks"]
+    with Refusing(MessageKind.RETURNED):
+        tasks = decode_json(body)["tasks"]
         return Returned([(task_id_of(task_id), attempt_of(attempt)) for task_id, attempt in tasks])
 
 
 def encode_alive(alive: Alive) -> Envelope:
     """Return the message by which a supervisor gives a sign of life."""
-    return Envelope(body=orjson.dumps(alive), content_type=JSON, message_id=new_message_id(), kind="alive")
+    return Envelope(body=orjson.dumps(alive), content_type=JSON, message_id=new_message_id(), kind=MessageKind.ALIVE)
 
 
 def decode_alive(body: bytes) -> Alive:
     """Return whose sign of life it is; raises MessageRefusedError for anything else."""
-    with Refusing("alive"):
-        fields = orjson.loads(body)
+    with Refusing(MessageKind.ALIVE):
+        fields = decode_json(body)
         workers = {
             name_of(worker): None if held is None else [*map(text_of, list_of(held))]
             for worker, held in fields["workers"].items()
@@ -208,25 +223,27 @@ def decode_alive(body: bytes) -> Alive:
 
 def encode_echo(echo: Echo) -> Envelope:
     """Return the message that a recorder sends to itself."""
-    return Envelope(body=orjson.dumps(echo), content_type=JSON, message_id=new_message_id(), kind="echo")
+    return Envelope(body=orjson.dumps(echo), content_type=JSON, message_id=new_message_id(), kind=MessageKind.ECHO)
 
 
 def decode_echo(body: bytes) -> Echo:
     """Return which recorder sent this to itself, and when; raises MessageRefusedError for anything else."""
-    with Refusing("echo"):
-        fields = orjson.loads(body)
+    with Refusing(MessageKind.ECHO):
+        fields = decode_json(body)
         return Echo(name_of(fields["recorder"]), float(fields["sent_at"]))
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:
     """Return the message by which a supervisor tells of a worker process that has ended."""
-    return Envelope(body=orjson.dumps(lost), content_type=JSON, message_id=new_message_id(), kind="worker-lost")
+    return Envelope(
+        body=orjson.dumps(lost), content_type=JSON, message_id=new_message_id(), kind=MessageKind.WORKER_LOST
+    )
 
 
 def decode_worker_lost(body: bytes) -> WorkerLost:
     """Return which worker process was lost; raises MessageRefusedError for anything else."""
-    with Refusing("worker-lost"):
-        fields = orjson.loads(body)
+    with Refusing(MessageKind.WORKER_LOST):
+        fields = decode_json(body)
         begun = None if fields["begun"] is None else [*map(_begun, list_of(fields["begun"]))]
         return WorkerLost(name_of(fields["worker"]), text_of(fields["reason"]), moment_of(fields["lost_at"]), begun)
 
@@ -240,29 +257,33 @@ def _begun(fields: dict[str, Any]) -> Begun:
 
 def encode_handlers(handlers: Sequence[HandlerBindings]) -> Envelope:
     """Return the message by which a worker tells of the event handlers that it has bound."""
-    return Envelope(body=orjson.dumps(handlers), content_type=JSON, message_id=new_message_id(), kind="handlers")
+    return Envelope(
+        body=orjson.dumps(handlers), content_type=JSON, message_id=new_message_id(), kind=MessageKind.HANDLERS
+    )
 
 
 def decode_handlers(body: bytes) -> list[HandlerBindings]:
     """Return the handlers in a message; raises MessageRefusedError for anything else."""
-    with Refusing("handlers"):
+    with Refusing(MessageKind.HANDLERS):
         return [
             HandlerBindings(
                 key_of(fields["name"]), [*map(key_of, list_of(fields["bindings"]))], moment_of(fields["declared_at"])
             )
-            for fields in list_of(orjson.loads(body))
+            for fields in list_of(decode_json(body))
         ]
 
 
 def encode_handler_gone(gone: HandlerGone) -> Envelope:
     """Return the message by which whoever has deleted a handler's queue tells of it."""
-    return Envelope(body=orjson.dumps(gone), content_type=JSON, message_id=new_message_id(), kind="handler-gone")
+    return Envelope(
+        body=orjson.dumps(gone), content_type=JSON, message_id=new_message_id(), kind=MessageKind.HANDLER_GONE
+    )
 
 
 def decode_handler_gone(body: bytes) -> HandlerGone:
     """Return which handler is gone; raises MessageRefusedError for anything else."""
-    with Refusing("handler-gone"):
-        fields = orjson.loads(body)
+    with Refusing(MessageKind.HANDLER_GONE):
+        fields = decode_json(body)
         return HandlerGone(key_of(fields["name"]), moment_of(fields["gone_at"]))
 
 

@@ -17,8 +17,9 @@ from aiormq.abc import DeliveredMessage
 from limetask.aio.declaring import Declarer
 from limetask.aio.faults import fate_of_publish, map_error, map_error_of_opening
 from limetask.amqp.cancelling import why_cancelled
+from limetask.codec import fitting_dead_letter
 from limetask.errors import BrokerError, ConnectionLostError
-from limetask.message import Envelope
+from limetask.message import Envelope, MessageKind
 from limetask.topology import Topology
 
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class Session:
         await self._answer_to(self._channel.initialize())
         self._channel.close_callbacks.add(self._on_closed)
         self._underlay = await self._channel.get_underlay_channel()
+        self._frame_bytes = self._underlay.connection.connection_tune.frame_max
         self._underlay.on_consumer_cancel_callbacks.add(self._on_consumer_cancelled)
 
     async def declare(self, wanted: Topology) -> None:
@@ -114,6 +116,8 @@ class Session:
 
     async def publish(self, exchange: str, routing_key: str, envelope: Envelope, *, mandatory: bool) -> None:
         """Publish a persistent message, and return when the broker has confirmed it; raises BrokerError."""
+        if envelope.kind == MessageKind.DEAD_LETTER:
+            envelope = fitting_dead_letter(envelope, self._frame_bytes)
         call = self._underlay.basic_publish(
             envelope.body,
             exchange=exchange,

@@ -14,6 +14,7 @@ from typing import Any
 from pika import data, frame, spec
 from pika.exceptions import ShortStringTooLong
 
+from limetask.amqp.headers import decode_name, decode_table, text_or_bytes
 from limetask.message import Envelope
 
 METHOD, HEADER, BODY = spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY
@@ -111,17 +112,17 @@ def decode_header(buffer: bytes, offset: int, end: int) -> tuple[int, Properties
     content_type = headers = reply_to = message_id = kind = None
     offset += _CONTENT.size
     if flags & _CONTENT_TYPE:
-        content_type, offset = _decode_short_text(buffer, offset)
+        content_type, offset = decode_name(buffer, offset)
     if flags & _HEADERS:
         headers, offset = _decode_headers(buffer, offset)
     if flags & _DELIVERY_MODE:
         offset += 1
     if flags & _REPLY_TO:
-        reply_to, offset = _decode_short_text(buffer, offset)
+        reply_to, offset = decode_name(buffer, offset)
     if flags & _MESSAGE_ID:
-        message_id, offset = _decode_short_text(buffer, offset)
+        message_id, offset = decode_name(buffer, offset)
     if flags & _TYPE:
-        kind, offset = _decode_short_text(buffer, offset)
+        kind, offset = decode_name(buffer, offset)
     return body_bytes, (content_type, headers, reply_to, message_id, kind)
 
 
@@ -201,36 +202,27 @@ _short_text = lru_cache(maxsize=1024)(_encode_short_text)
 
 
 def _decode_headers(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
+    """Return what `decode_table` does: texts and the shorter numbers, which most headers are, are read here."""
     headers: dict[str, Any] = {}
-    begin = offset + _SIZE.size
-    end = begin + _SIZE.unpack_from(buffer, offset)[0]
-    offset = begin
-    while offset < end:
-        name, offset = _decode_short_text(buffer, offset)
-        kind = buffer[offset]
-        if kind == _TEXT:
-            begin = offset + _TEXT_VALUE.size
-            offset = begin + _SIZE.unpack_from(buffer, offset + 1)[0]
-            headers[name] = _text(buffer[begin:offset])
-        elif kind == _INT:
-            headers[name] = _INT_VALUE.unpack_from(buffer, offset)[1]
-            offset += _INT_VALUE.size
-        else:
-            headers[name], offset = data.decode_value(buffer, offset)
-    return headers, offset
-
-
-def _decode_short_text(buffer: bytes, offset: int) -> tuple[Any, int]:
-    end = offset + 1 + buffer[offset]
-    return _text(buffer[offset + 1 : end]), end
-
-
-def _text(encoded: bytes) -> Any:
-    """Return a text, or the bytes of what is none, as pika does: what they are for decides whether that matters."""
+    start = offset
+    offset += _SIZE.size
+    end = offset + _SIZE.unpack_from(buffer, start)[0]
     try:
-        return encoded.decode()
-    except UnicodeDecodeError:
-        return encoded
+        while offset < end:
+            name, offset = decode_name(buffer, offset)
+            kind = buffer[offset]
+            if kind == _TEXT:
+                begin = offset + _TEXT_VALUE.size
+                offset = begin + _SIZE.unpack_from(buffer, offset + 1)[0]
+                headers[name] = text_or_bytes(buffer[begin:offset])
+            elif kind == _INT:
+                headers[name] = _INT_VALUE.unpack_from(buffer, offset)[1]
+                offset += _INT_VALUE.size
+            else:
+                return decode_table(buffer, start)
+    except (IndexError, struct.error):
+        return decode_table(buffer, start)
+    return headers, end
 
 
 def _rare_properties(encoded: bytes) -> Properties:

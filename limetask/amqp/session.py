@@ -19,8 +19,9 @@ from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import HANDSHAKE_TOO_SLOW, map_error, unreachable
 from limetask.amqp.frames import encode_ack, encode_publish
 from limetask.amqp.pika_connection import PikaConnection
+from limetask.codec import DEFAULT_FRAME_BYTES, fitting_dead_letter
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
-from limetask.message import Envelope
+from limetask.message import Envelope, MessageKind
 from limetask.topology import Binding, Topology
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ class Session:
         self._socket_closed: asyncio.Future[None] = self._loop.create_future()
         self._channel: Any = None
         self._channel_number = 0
+        self._has_small_frames = False
         self._consumer_numbers = count(1)
         # The prefetch is the channel's until its consumer begins: another must not come in between.
         self._beginning = asyncio.Lock()
@@ -71,6 +73,7 @@ class Session:
         self._channel.add_on_return_callback(self._on_return)
         self._channel.add_callback(lambda _: self._getting.set_result(None), [pika.spec.Basic.GetEmpty], False)
         self._channel_number = self._channel.channel_number
+        self._has_small_frames = self._connection.params.frame_max < DEFAULT_FRAME_BYTES
         self._connection.hand_over(self._channel_number, self._on_delivery, self._on_confirm)
         await self._call(partial(self._channel.confirm_delivery, lambda _: None))
 
@@ -145,6 +148,8 @@ class Session:
     ) -> asyncio.Future[None]:
         confirmed: asyncio.Future[None] = self._loop.create_future()
         self._acks.flush()  # in the order in which it was asked for: what is refused closes the channel
+        if self._has_small_frames and envelope.kind == MessageKind.DEAD_LETTER:
+            envelope = fitting_dead_letter(envelope, self._connection.params.frame_max)
         try:
             self._write(
                 encode_publish(

@@ -354,9 +354,7 @@ HOSTILE = {
     "number": msgpack.packb(1),
     "list": msgpack.packb([[], {}]),
     "empty dict": msgpack.packb({}),
-    "no args": msgpack.packb({"kwargs": {}}),
-    "no kwargs": msgpack.packb({"args": []}),
-    "args nil": msgpack.packb({"args": None, "kwargs": {}}),
+    "neither args nor kwargs": msgpack.packb({"arguments": []}),
     "args text": msgpack.packb({"args": "ab", "kwargs": {}}),
     "args dict": msgpack.packb({"args": {}, "kwargs": {}}),
     "kwargs list": msgpack.packb({"args": [], "kwargs": []}),
@@ -374,6 +372,9 @@ HOSTILE = {
     "a dict for a key": b"\x81\x80\x01",
     "100,000 lists deep": b"\x91" * 100_000,
     "100,000 dicts deep": b"\x81\xa1a" * 100_000,
+    "900 lists deep": b"\x82\xa4args\x91" + b"\x91" * 900 + b"\x90\xa6kwargs\x80",
+    "900 dicts deep": b"\x81\xa6kwargs" + b"\x81\xa1a" * 900 + b"\x80",
+    "a moment after the year 9999": b"\x81\xa4args\x91\xc7\x0c\xff" + b"\0" * 4 + b"\x7f" + b"\xff" * 7,
 }
 
 

@@ -20,7 +20,19 @@ SOURCES = {
 
 # A module or package of limetask may import what stands above it, and its own line too if that makes no cycle.
 LAYERS = [
-    ["errors", "forks", "ids", "status", "topology", "context", "value", "origin", "plain"],
+    [
+        "errors",
+        "forks",
+        "ids",
+        "status",
+        "topology",
+        "context",
+        "value",
+        "origin",
+        "plain",
+        "plain_headers",
+        "amqp_1_0",
+    ],
     ["message", "settings", "application", "arguments", "functions", "registry", "signing", "retry", "hooks"],
     ["codec", "results", "patterns"],
     ["record_fields", "records", "handlers"],

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from limetask import ErrorInfo, MessageRefusedError, Status, ids
+from limetask import ErrorInfo, MessageRefusedError, ResultError, Status, ids
 from limetask.message import (
     Alive,
+    Claim,
     Completion,
     Decision,
     Echo,
+    HandlerBindings,
     HandlerGone,
     Released,
     Returned,
@@ -28,18 +30,22 @@ from limetask.message import (
 )
 from limetask.records import (
     decode_alive,
+    decode_claim,
     decode_completion,
     decode_echo,
     decode_handler_gone,
+    decode_handlers,
     decode_released,
     decode_returned,
     decode_started,
     decode_verdict,
     decode_worker_lost,
     encode_alive,
+    encode_claim,
     encode_completion,
     encode_echo,
     encode_handler_gone,
+    encode_handlers,
     encode_released,
     encode_returned,
     encode_started,
@@ -47,8 +53,9 @@ from limetask.records import (
     encode_worker_lost,
 )
 from limetask.registry import MAX_TASK_NAME_BYTES, check_task_name
+from limetask.results import encode_result
 from limetask.status import Rank
-from tests.unit.messages import FAILURE, LOST, NOW, STARTED, SUCCESS, TASK_ID
+from tests.unit.messages import FAILURE, LIMIT, LOST, NOW, STARTED, SUCCESS, TASK_ID
 
 
 def changed(body: bytes, **fields: Any) -> bytes:
@@ -74,6 +81,20 @@ class TestCompletion:
     def test_it_arrives_as_it_was_sent(self, completion: Completion) -> None:
         """A completion event arrives equal."""
         assert decode_completion(encode_completion(completion).body) == completion
+
+    @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
+    def test_a_result_may_be_as_deep_as_can_be_written(self, wrap: Callable[[Any], Any]) -> None:
+        """What a task may return arrives; deeper ones, which only others write, are refused before they do harm."""
+        result: Any = 1
+        for _ in range(254):
+            result = wrap(result)
+        encoded = encode_result(result, LIMIT)
+        assert decode_completion(encode_completion(SUCCESS, encoded).body).result == result
+        with pytest.raises(ResultError):
+            encode_result(wrap(result), LIMIT)
+        deeper = json.dumps(wrap(result)).encode()
+        with pytest.raises(MessageRefusedError, match="nested more than 254 levels deep"):
+            decode_completion(encode_completion(SUCCESS, deeper).body)
 
     def test_it_is_json_that_others_can_read(self) -> None:
         """The event is JSON with the documented fields, and times in ISO 8601 with the offset of UTC."""
@@ -206,6 +227,11 @@ DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "completion": (decode_completion, encode_completion(FAILURE).body),
     "started": (decode_started, encode_started([STARTED]).body),
     "worker-lost": (decode_worker_lost, encode_worker_lost(LOST).body),
+    "claim": (decode_claim, encode_claim(Claim(STARTED, False, "limetask.reply.abc")).body),
+    "released": (decode_released, encode_released(Released(TASK_ID, 3, "host.12.a", NOW)).body),
+    "alive": (decode_alive, encode_alive(Alive(NOW, {"host.12.a": [TASK_ID]})).body),
+    "handlers": (decode_handlers, encode_handlers([HandlerBindings("shop.notify", ["shop.#"], NOW)]).body),
+    "verdict": (decode_verdict, encode_verdict(Verdict(TASK_ID, 3, NOW, Decision.RUN, 1, None)).body),
     "handler-gone": (decode_handler_gone, encode_handler_gone(HandlerGone("shop.events.notify", NOW)).body),
 }
 FIELDS = [
