@@ -23,9 +23,11 @@ class Rank(IntEnum):
     """What may replace what within one attempt: only a higher rank replaces a lower one.
 
     A worker that looks dead may still report its task's end. That report knows better, so it replaces a
-    presumed loss, whichever of the two arrives first.
+    presumed loss, whichever of the two arrives first. That a message was refused replaces nothing, and gives way to
+    whatever is told of the task, of any attempt: anybody may have sent a message that names it.
     """
 
+    REFUSED = 0
     STARTED = 1
     PRESUMED_LOST = 2
     ENDED = 3

@@ -55,6 +55,11 @@ def failed(task_id: str, **changes: Any) -> Completion:
     return ended(task_id, **(failure | changes))
 
 
+def refused(task_id: str, **changes: Any) -> Completion:
+    refusal = {"error": ErrorInfo("MessageRefusedError", "the body is not valid msgpack"), "started_at": None}
+    return failed(task_id, **(refusal | changes))
+
+
 def status_of(record: Record) -> TaskStatus:
     """What a client is to read after this record."""
     status = TaskStatus(

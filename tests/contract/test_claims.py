@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from limetask.message import Claim, Decision, Released, Started
-from limetask.status import Status
+from limetask.status import ErrorInfo, Status
 from limetask.store import Store
 from limetask_worker.store_writer import StoreWriter
-from tests.contract.records import STARTED, ended, failed, new_id, started
+from tests.contract.records import LOST, STARTED, ended, failed, new_id, refused, started, status_of
 
 
 def claim_of(start: Started, *, may_run_again: bool) -> Claim:
@@ -199,13 +199,36 @@ def test_only_what_a_worker_has_in_hand_is_released(store: Store, writer: StoreW
 
 @pytest.mark.parametrize("end", [ended, failed])
 def test_an_ended_attempt_does_not_run_again(store: Store, writer: StoreWriter, end: Any) -> None:
-    """What has ended is not run again; the next attempt is, and counts anew."""
+    """What its body has ended is not run again, as no attempt: nothing that limetask does sends another one."""
     task_id = new_id()
     writer.merge([end(task_id)])
     again = started(task_id, acks_late=True, worker="b")
     assert decided(writer, claim_of(again, may_run_again=True))[0] is Decision.ENDED
-    next_attempt = replace(again, attempt=2)
-    assert decided(writer, claim_of(next_attempt, may_run_again=True))[0] is Decision.RUN
+    for attempt in (2, 3, 2**31 - 1):
+        claim = claim_of(replace(again, attempt=attempt), may_run_again=True)
+        assert decided(writer, claim)[0] is Decision.UNEXPECTED
+    assert store.read(task_id, "shop") == status_of(end(task_id))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda task_id: failed(task_id, error=LOST),
+        lambda task_id: failed(task_id, error=ErrorInfo("UnknownApplicationError", "no such application")),
+        lambda task_id: failed(task_id, error=ErrorInfo("BegunTooOftenError", "its worker was lost 5 times")),
+        lambda task_id: refused(task_id, error=ErrorInfo("UnknownTaskError", "unknown task")),
+        lambda task_id: started(task_id, acks_late=True),
+    ],
+)
+def test_only_the_next_attempt_may_follow(store: Store, writer: StoreWriter, row: Any) -> None:
+    """A task that was set aside, or whose message was, may be retried: as the next attempt, which counts anew."""
+    task_id = new_id()
+    writer.merge([row(task_id)])
+    again = started(task_id, acks_late=True, worker="b")
+    for attempt in (3, 2**31 - 1):
+        claim = claim_of(replace(again, attempt=attempt), may_run_again=True)
+        assert decided(writer, claim)[0] is Decision.UNEXPECTED
+    assert decided(writer, claim_of(replace(again, attempt=2), may_run_again=True)) == (Decision.RUN, 1)
     assert decided(writer, claim_of(again, may_run_again=True))[0] is Decision.ENDED
     stored = store.read(task_id, "shop")
     assert stored is not None
@@ -234,3 +257,53 @@ def test_a_release_tells_what_it_took_back(writer: StoreWriter) -> None:
     assert writer.release([released(first)]) == set()
     assert writer.release([released(second)]) == {key}
     assert writer.release([released(second)]) == set()
+
+
+def test_nothing_overtakes_a_running_early_task(store: Store, writer: StoreWriter) -> None:
+    """Its message is acked, so no dead letter of it can be retried: whoever sends another attempt made it up."""
+    start = started(new_id())
+    writer.merge([start])
+    claim = claim_of(replace(start, attempt=2, worker="b"), may_run_again=True)
+    assert decided(writer, claim)[0] is Decision.UNEXPECTED
+    assert store.read(start.task_id, "shop") == status_of(start)
+
+
+def test_an_attempt_without_a_row_is_one_that_may_have_been_retried(writer: StoreWriter) -> None:
+    """A dead letter may be older than its task's row, and may have been retried before: not two billion times."""
+    start = started(new_id())
+    assert decided(writer, claim_of(replace(start, attempt=2**31 - 1), may_run_again=False))[0] is Decision.UNEXPECTED
+    assert decided(writer, claim_of(replace(start, attempt=3), may_run_again=False)) == (Decision.RUN, 1)
+
+
+@pytest.mark.parametrize("attempt", [1, 7, 2**31 - 1])
+def test_a_refused_message_gives_way_to_whatever_is_known(store: Store, writer: StoreWriter, attempt: int) -> None:
+    """Whoever may send tasks can name any in a message that is refused: it neither hides nor replaces a real record."""
+    for record in (started, ended, failed, lambda task_id: failed(task_id, error=LOST)):
+        for refused_first in (True, False):
+            for together in (True, False):
+                task_id = new_id()
+                records = [refused(task_id, attempt=attempt), record(task_id)]
+                ordered = records if refused_first else records[::-1]
+                for batch in [ordered] if together else [[one] for one in ordered]:
+                    writer.merge(batch)
+                assert store.read(task_id, "shop") == status_of(record(task_id))
+
+
+def test_a_refused_message_does_not_keep_a_task_from_running(writer: StoreWriter) -> None:
+    """The task's own message may be claimed after it, whatever attempt the refused one has claimed to be."""
+    task_id = new_id()
+    writer.merge([refused(task_id, attempt=9)])
+    assert decided(writer, claim_of(started(task_id), may_run_again=False)) == (Decision.RUN, 1)
+
+
+def test_a_refusal_is_expected_where_nothing_better_is_known(writer: StoreWriter) -> None:
+    """Without a row, or as the retry of a message that was refused before."""
+    task_id = new_id()
+    assert writer.expected(refused(task_id))
+    assert not writer.expected(refused(task_id, attempt=2**31 - 1))
+    writer.merge([refused(task_id)])
+    assert [writer.expected(refused(task_id, attempt=attempt)) for attempt in (1, 2, 3)] == [False, True, False]
+    for record in (started, ended, failed):
+        known = new_id()
+        writer.merge([record(known)])
+        assert not any(writer.expected(refused(known, attempt=attempt)) for attempt in (1, 2, 3))

@@ -14,15 +14,28 @@ from typing import Any, cast
 
 import pytest
 
-from limetask import Settings, Status, ids
+from limetask import ErrorInfo, Settings, Status, ids
 from limetask.amqp import Connection, Delivery, Subscription
-from limetask.message import Claim, Completion, Decision, Echo, Envelope, Released, Returned, Started, Verdict
+from limetask.message import (
+    RECORD_KINDS,
+    Claim,
+    Completion,
+    Decision,
+    Echo,
+    Envelope,
+    MessageKind,
+    Released,
+    Returned,
+    Started,
+    Verdict,
+)
 from limetask.records import (
     decode_completion,
     decode_verdict,
     encode_claim,
     encode_completion,
     encode_echo,
+    encode_refused,
     encode_released,
     encode_returned,
     encode_started,
@@ -35,6 +48,7 @@ from limetask_worker.recorder import Recorder
 from limetask_worker.starts import Starts
 from limetask_worker.store_writer import StoreWriter
 from limetask_worker.verdicts import Verdicts
+from tests.unit.messages import FAILURE
 
 DEADLINE = 10.0
 NAME = "recorder.1"
@@ -511,3 +525,30 @@ def refusing(attempt: int) -> Callable[..., Any]:
         return row | {"attempt": 2**63} if start.attempt == attempt else row
 
     return row_of_start
+
+
+def refused(**changes: Any) -> Completion:
+    error = ErrorInfo("UnknownTaskError", "unknown task")
+    return replace(FAILURE, task_id=ids.new_task_id("shop"), attempt=1, error=error, started_at=None, **changes)
+
+
+def test_a_refused_task_fails_if_nothing_else_is_known_of_it(settings: Settings, broker: Broker) -> None:
+    """Its failure is published, as an event and for the recorder; once it has a row, it has no such end."""
+    known, unknown = refused(), refused()
+    start = replace(started(), task_id=known.task_id)
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([start]), encode_refused(known), encode_refused(unknown))
+            await until(lambda: "acked 3" in broker.facts)
+
+    run(scenario)
+    assert broker.presumed == [unknown]
+
+
+def test_every_kind_of_record_has_a_reader(settings: Settings, broker: Broker) -> None:
+    """What workers tell the recorder is read there; an end is read together with the starts before it."""
+    connection = cast(Connection, broker)
+    recorder = Recorder(settings, NAME, connection, connection)
+    assert recorder._readers.keys() | {MessageKind.COMPLETION} == RECORD_KINDS
+    recorder.close()

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from limetask.amqp import Connection, Delivery
-from limetask.codec import decode_identity, decode_task
+from limetask.codec import decode_identity, decode_task, has_flag
 from limetask.errors import MessageRefusedError
-from limetask.message import Decision, TaskIdentity, Verdict
+from limetask.message import BEGUN_TOO_OFTEN, UNKNOWN_TASK, UNREADABLE, Decision, Envelope, TaskIdentity, Verdict
 from limetask.registry import TaskDeclaration, declared_tasks, find_task
 from limetask.signing import Signer
 from limetask.topology import Names, QoS
@@ -129,13 +129,13 @@ class Consumer:
             identity = decode_identity(delivery.envelope, self._signer)
             declaration = find_task(identity.task_name)
             if declaration is None:
-                self._settler.refused(delivery, identity, _unknown_task(identity.task_name), "UnknownTaskError")
-            elif declaration.qos != qos and not delivery.redelivered and not _has_header(delivery, "moved"):
+                self._settler.refused(delivery, identity, _unknown_task(identity.task_name), UNKNOWN_TASK)
+            elif declaration.qos != qos and not delivery.redelivered and not has_flag(delivery.envelope, "moved"):
                 self._settler.moved(delivery, identity, self._names.task_queue(declaration.qos))
             else:
                 self._accept(qos, delivery, identity, declaration)
         except MessageRefusedError as exc:
-            self._settler.refused(delivery, identity, str(exc), type(exc).__name__)
+            self._settler.refused(delivery, identity, str(exc), UNREADABLE)
         self._schedule_start()
 
     def _accept(self, qos: QoS, delivery: Delivery, identity: TaskIdentity, declaration: TaskDeclaration) -> None:
@@ -143,7 +143,7 @@ class Consumer:
         known = self._in_hand.get(work.key)
         if known is not None:
             self._adopt(known, work)
-        elif delivery.redelivered or _has_header(delivery, "repeated") or _has_header(delivery, "put_off"):
+        elif delivery.redelivered or identity.attempt > 1 or _may_be_elsewhere(delivery.envelope):
             self._claim(work)
         else:
             self._waiting[qos].append(work)
@@ -182,7 +182,7 @@ class Consumer:
         return await self._claims.verdict(
             self._settler.start_record(work),
             may_run_again=may_run_again,
-            may_begin_elsewhere=not may_run_again and (redelivered or _has_header(work.delivery, "repeated")),
+            may_begin_elsewhere=not may_run_again and (redelivered or has_flag(work.delivery.envelope, "repeated")),
         )
 
     def _on_verdict(self, asked: asyncio.Task[Verdict]) -> None:
@@ -203,18 +203,17 @@ class Consumer:
                 # It may be the only message of a task that its worker has lost, or dies with before it has begun.
                 self._settler.put_off(work, f"started by {verdict.worker}")
             case Decision.BEGUN_TOO_OFTEN:
-                self._refuse(work, _begun_too_often(verdict), "BegunTooOftenError")
+                self._let_go(work)
+                self._settler.failed(work, _begun_too_often(verdict), BEGUN_TOO_OFTEN)
             case Decision.REFUSED:
-                self._refuse(work, _START_REFUSED, "StartRefusedError")
+                self._let_go(work)
+                self._settler.failed(work, _START_REFUSED, "StartRefusedError")
+            case Decision.UNEXPECTED:
+                self._let_go(work)
+                self._settler.set_aside(work, _unexpected(verdict))
             case Decision.ENDED:
                 self._let_go(work)
                 self._settler.dropped(work, verdict.decision.value)
-
-    def _refuse(self, work: Work, reason: str, error_type: str) -> None:
-        self._let_go(work)
-        self._settler.refused(work.delivery, work.message.identity, reason, error_type)
-        for copy in work.copies:
-            self._connection.ack(copy)
 
     def _give_up(self, work: Work, *, began_before: bool = False) -> None:
         """Leave a task to others that has not begun here, whatever is recorded of it.
@@ -423,5 +422,12 @@ def _begun_too_often(verdict: Verdict) -> str:
     return f"its worker was lost {verdict.begun} times while it ran, so it is not run again (LIMETASK_MAX_DELIVERIES)"
 
 
-def _has_header(delivery: Delivery, name: str) -> bool:
-    return name in (delivery.envelope.headers or {})
+def _unexpected(verdict: Verdict) -> str:
+    return (
+        f"unexpected attempt: {verdict.attempt} is not the next one of this task, as its status says, so it is neither "
+        "run nor recorded; only limetask dead retry sends another attempt"
+    )
+
+
+def _may_be_elsewhere(envelope: Envelope) -> bool:
+    return has_flag(envelope, "repeated") or has_flag(envelope, "put_off")

@@ -20,6 +20,7 @@ import orjson
 from limetask.codec import valid_text
 from limetask.context import current_task_id
 from limetask.errors import ResultError, SoftTimeLimitExceeded, TaskFailure, UnknownApplicationError
+from limetask.message import UNKNOWN_APPLICATION
 from limetask.results import encode_result
 from limetask.status import ErrorInfo, Status
 from limetask_worker import applications, body_threads, fresh_contexts, soft_limit
@@ -174,7 +175,7 @@ def _outcome_of(exc: BaseException) -> Outcome:
             error = ErrorInfo("TaskFailure", message, _traceback_of(exc))
             return Outcome(Status.FAILURE, orjson.dumps(message), error, now, exc_info=raised, context=context)
         case _RefusedError():
-            return Outcome(Status.FAILURE, None, ErrorInfo("UnknownApplicationError", message), now, refusal=message)
+            return Outcome(Status.FAILURE, None, ErrorInfo(UNKNOWN_APPLICATION, message), now, refusal=message)
         case ResultError():
             error = ErrorInfo("ResultError", message)
             return Outcome(Status.FAILURE, None, error, now, exc_info=raised, context=context)

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from limetask.amqp import Connection
-from limetask.codec import encode_dead_letter, new_message_id
+from limetask.codec import encode_dead_letter, new_message_id, text_property
 from limetask.delays import Delays
 from limetask.errors import MessageRefusedError, UnknownApplicationError
 from limetask.events import Event, decode_event
@@ -140,8 +140,8 @@ def _may_pass(failure: HandlerFailure) -> bool:
 def _retried(envelope: Envelope, retries: int) -> Envelope:
     return Envelope(
         envelope.body,
-        envelope.content_type,
+        text_property(envelope.content_type),
         message_id=new_message_id(),
-        kind=envelope.kind,
+        kind=text_property(envelope.kind),
         headers={"retry": retries},
     )

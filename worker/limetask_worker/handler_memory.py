@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from limetask.amqp import Connection, Delivery
+from limetask.codec import count_in
 from limetask.message import Envelope
 
 Key = tuple[str | None, int, int]
@@ -86,8 +87,7 @@ class HandlerMemory:
 
 def retries_of(envelope: Envelope) -> int:
     """Return how often an event has been tried again."""
-    retries = (envelope.headers or {}).get("retry")
-    return retries if type(retries) is int and retries > 0 else 0
+    return count_in(envelope, "retry")
 
 
 def _key(envelope: Envelope) -> Key:

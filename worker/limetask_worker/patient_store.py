@@ -56,6 +56,9 @@ class PatientStore:
     async def release(self, starts: Sequence[Released]) -> set[tuple[str, int]]:
         return await self._write(lambda writer: writer.release(starts)) if starts else set()
 
+    async def expected(self, refused: Completion) -> bool:
+        return await self._write(lambda writer: writer.expected(refused))
+
     async def running_under(self, worker: str) -> list[Started]:
         return await self._write(lambda writer: writer.running_under(worker))
 

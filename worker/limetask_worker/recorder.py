@@ -12,14 +12,25 @@ import gc
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
 from limetask.amqp import Connection, Delivery, Subscription
-from limetask.errors import BrokerError
-from limetask.message import Completion, Echo, Envelope, Returned, Started, WorkerLost
+from limetask.codec import check_headers
+from limetask.errors import BrokerError, MessageRefusedError
+from limetask.message import (
+    Completion,
+    Echo,
+    Envelope,
+    MessageKind,
+    Returned,
+    Started,
+    UnreadableHeaders,
+    WorkerLost,
+)
 from limetask.records import (
     decode_alive,
     decode_claim,
@@ -31,6 +42,7 @@ from limetask.records import (
     decode_returned,
     decode_started,
     decode_worker_lost,
+    encode_completion,
     encode_echo,
     readable_starts,
 )
@@ -51,6 +63,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Record = Started | Completion
+_Reader = Callable[[Iterable[Delivery]], Awaitable[None]]
 
 _BATCH = 1000
 _BATCH_BYTES = 16 * 1024**2  # all of it may become one value of one statement
@@ -94,6 +107,19 @@ class Recorder:
             self._store, publishing, self._names, self._losses, handed_back, settings.max_deliveries
         )
         self._handlers = HandlerQueues(self._store, publishing, self._names)
+        each, together = self._acting.each, self._acting.together
+        self._readers: dict[object, _Reader] = {
+            MessageKind.STARTED: partial(together, decode=_records_in, act=self._write, salvage=_records_left_in),
+            MessageKind.REFUSED: partial(each, decode=decode_completion, act=self._note_refusal),
+            MessageKind.CLAIM: partial(together, decode=_one(decode_claim), act=self._verdicts.decide),
+            MessageKind.RELEASED: partial(together, decode=_one(decode_released), act=self._verdicts.release),
+            MessageKind.RETURNED: partial(each, decode=decode_returned, act=self._note_return),
+            MessageKind.ALIVE: partial(each, decode=decode_alive, act=self._losses.note_life),
+            MessageKind.ECHO: partial(each, decode=decode_echo, act=self._losses.note_echo),
+            MessageKind.WORKER_LOST: partial(each, decode=decode_worker_lost, act=self._note_death),
+            MessageKind.HANDLERS: partial(each, decode=decode_handlers, act=self._handlers.note),
+            MessageKind.HANDLER_GONE: partial(each, decode=decode_handler_gone, act=self._handlers.note_gone),
+        }
 
     async def open(self) -> None:
         """Bring the store's schema up to date. Raises ConfigurationError for a store that cannot be used."""
@@ -126,7 +152,7 @@ class Recorder:
     def _on_delivery(self, delivery: Delivery) -> None:
         self._pending.append(delivery)
         self._arrived.set()
-        if delivery.envelope.kind != "started":
+        if delivery.envelope.kind != MessageKind.STARTED:
             self._more_than_starts.set()
 
     async def _wake_on(self, stop: asyncio.Event) -> None:
@@ -184,29 +210,16 @@ class Recorder:
         What is alike and follows one another is one transaction.
         """
         for kind, group in groupby(deliveries, key=_group_of):
-            match kind:
-                case "records":
-                    await self._acting.together(group, _records_in, self._write, _records_left_in)
-                case "claim":
-                    await self._acting.together(group, _one(decode_claim), self._verdicts.decide)
-                case "released":
-                    await self._acting.together(group, _one(decode_released), self._verdicts.release)
-                case "returned":
-                    await self._acting.each(group, decode_returned, self._note_return)
-                case "alive":
-                    await self._acting.each(group, decode_alive, self._losses.note_life)
-                case "echo":
-                    await self._acting.each(group, decode_echo, self._losses.note_echo)
-                case "worker-lost":
-                    await self._acting.each(group, decode_worker_lost, self._note_death)
-                case "handlers":
-                    await self._acting.each(group, decode_handlers, self._handlers.note)
-                case "handler-gone":
-                    await self._acting.each(group, decode_handler_gone, self._handlers.note_gone)
-                case _:
-                    for delivery in group:
-                        await self._acting.set_aside(delivery, f"a record of unknown kind {delivery.envelope.kind!r}")
+            await self._readers.get(kind, self._set_all_aside)(group)
         self._consuming.ack(deliveries[-1], multiple=True)
+
+    async def _set_all_aside(self, group: Iterable[Delivery]) -> None:
+        for delivery in group:
+            try:
+                check_headers(delivery.envelope)
+                await self._acting.set_aside(delivery, f"a record of unknown kind {delivery.envelope.kind!r}")
+            except MessageRefusedError as exc:
+                await self._acting.set_aside(delivery, str(exc))
 
     async def _write(self, records: Sequence[Record]) -> None:
         await self._store.merge(records)
@@ -218,6 +231,18 @@ class Recorder:
     async def _note_death(self, lost: WorkerLost) -> None:
         await self._losses.note_death(lost)
         self._verdicts.decide_those_against(lost.worker)
+
+    async def _note_refusal(self, refused: Completion) -> None:
+        """Make a refused task a FAILURE, with its event, if nothing else is known of it.
+
+        Whoever may send tasks can name any task in a message that is refused.
+        """
+        if await self._store.expected(refused):
+            await self._publishing.publish_until_confirmed(
+                self._names.completions_exchange, refused.routing_key, encode_completion(refused)
+            )
+        else:
+            logger.warning("a message was refused that names task %s: its status stays as it is", refused.task_id)
 
     async def _watch_for_ever(self) -> None:
         while True:
@@ -260,13 +285,16 @@ async def _let_messages_come(until: float) -> None:
     await asyncio.sleep(0)
 
 
-def _group_of(delivery: Delivery) -> str | None:
-    kind = delivery.envelope.kind
-    return "records" if kind in ("started", "completion") else kind
+def _group_of(delivery: Delivery) -> object:
+    """Return under which kind a delivery is read, None if its headers say that it is not to be."""
+    envelope = delivery.envelope
+    if isinstance(envelope.headers, UnreadableHeaders):
+        return None
+    return MessageKind.STARTED if envelope.kind == MessageKind.COMPLETION else envelope.kind
 
 
 def _records_in(delivery: Delivery) -> Sequence[Record]:
-    if delivery.envelope.kind == "started":
+    if delivery.envelope.kind == MessageKind.STARTED:
         return decode_started(delivery.envelope.body)
     return [decode_completion(delivery.envelope.body)]
 

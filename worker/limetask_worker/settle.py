@@ -10,10 +10,10 @@ from functools import partial
 
 from limetask import ids
 from limetask.amqp import Connection, Delivery
-from limetask.codec import encode_dead_letter, encode_task
+from limetask.codec import count_in, encode_dead_letter, encode_task, has_flag
 from limetask.delays import Delays
 from limetask.message import Completion, Envelope, Released, Returned, Started, TaskIdentity
-from limetask.records import encode_completion, encode_released, encode_returned, encode_started
+from limetask.records import encode_completion, encode_refused, encode_released, encode_returned, encode_started
 from limetask.signing import Signer
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
@@ -149,9 +149,17 @@ class Settler:
         self._keeping = loop.call_later(_KEEP_AFTER_SECONDS, self._keep_unreported) if self._unreported else None
 
     def refused(self, delivery: Delivery, identity: TaskIdentity | None, reason: str, error_type: str) -> None:
-        """Set a message aside that must not run: dead letter, FAILURE if its task is known, then ack."""
+        """Set a message aside that must not run: dead letter, its task told to the recorder if it is known, then ack.
+
+        The recorder decides whether the task has failed by that: anybody may have named it.
+        """
         logger.error("dead-lettered a message from %s: %s", delivery.queue, reason)
         self._start(self._dead_letter(delivery, identity, ErrorInfo(error_type, reason)))
+
+    def failed(self, work: Work, reason: str, error_type: str) -> None:
+        """Set a task aside that the recorder will not have run again: dead letter, FAILURE, then ack."""
+        logger.error("dead-lettered: %s", reason, extra={WORK_FIELD: work})
+        self._start(self._dead_letter_failed(work, ErrorInfo(error_type, reason)))
 
     def refused_after_start(
         self, work: Work, outcome: Outcome, reason: str, on_confirmed: Callable[[Work], None]
@@ -163,9 +171,15 @@ class Settler:
     def moved(self, delivery: Delivery, identity: TaskIdentity, queue: str) -> None:
         """Put a task into the queue that its declaration asks for."""
         logger.info("moved task %s (%s) to %s", identity.task_id, identity.task_name, queue)
-        repeated = "repeated" in (delivery.envelope.headers or {})
+        repeated = has_flag(delivery.envelope, "repeated")
         envelope = encode_task(identity, delivery.envelope.body, self._signer, moved=True, repeated=repeated)
         self._start(self._move(delivery, envelope, queue))
+
+    def set_aside(self, work: Work, reason: str) -> None:
+        """Set a message aside of which nothing is to be recorded: dead letter, then ack."""
+        for delivery in (work.delivery, *work.copies):
+            self.refused(delivery, None, reason, "")
+        work.is_settled = True
 
     def dropped(self, work: Work, reason: str) -> None:
         """Ack a message whose task has been run, or is being run, by another delivery of it."""
@@ -174,7 +188,7 @@ class Settler:
 
     def put_off(self, work: Work, reason: str) -> None:
         """Have a message delivered again later: what becomes of its task is not known yet."""
-        times = _times_put_off(work.delivery)
+        times = count_in(work.delivery.envelope, "put_off")
         seconds = min(2 ** min(times, 32), _LONGEST_PUT_OFF_SECONDS)
         logger.info("looked at again in %d s: %s", seconds, reason, extra={WORK_FIELD: work})
         self._start(self._put_off(work, times + 1, seconds))
@@ -246,8 +260,16 @@ class Settler:
     async def _dead_letter(self, delivery: Delivery, identity: TaskIdentity | None, error: ErrorInfo) -> None:
         await self._publish_dead_letter(delivery, error.message)
         if identity is not None:
-            await self._publish_failure(identity, error)
+            await self._tell_refusal(identity, error)
         self._consuming.ack(delivery)
+
+    async def _dead_letter_failed(self, work: Work, error: ErrorInfo) -> None:
+        await self._publish_dead_letter(work.delivery, error.message)
+        failure = self._failure(work.message.identity, error)
+        await self._publishing.publish_until_confirmed(
+            self._names.completions_exchange, failure.routing_key, encode_completion(failure)
+        )
+        self._ack(work)
 
     async def _dead_letter_started(
         self, work: Work, outcome: Outcome, reason: str, on_confirmed: Callable[[Work], None]
@@ -269,8 +291,13 @@ class Settler:
         letter = encode_dead_letter(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
         await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
 
-    async def _publish_failure(self, identity: TaskIdentity, error: ErrorInfo) -> None:
-        completion = Completion(
+    async def _tell_refusal(self, identity: TaskIdentity, error: ErrorInfo) -> None:
+        """Tell the recorder that a task was refused, who makes it a FAILURE unless it knows better of the task."""
+        refusal = encode_refused(self._failure(identity, error))
+        await self._publishing.publish_until_confirmed("", self._names.results_queue, refusal)
+
+    def _failure(self, identity: TaskIdentity, error: ErrorInfo) -> Completion:
+        return Completion(
             id=ids.new_event_id(),
             task_id=identity.task_id,
             task_name=identity.task_name,
@@ -283,9 +310,6 @@ class Settler:
             sent_at=ids.sent_at(identity.task_id),
             started_at=None,
             finished_at=datetime.now(UTC),
-        )
-        await self._publishing.publish_until_confirmed(
-            self._names.completions_exchange, completion.routing_key, encode_completion(completion)
         )
 
     def _completion(self, work: Work, outcome: Outcome) -> Completion:
@@ -318,11 +342,6 @@ class Settler:
     def _track(self, future: asyncio.Future[None]) -> None:
         self._unsettled.add(future)
         future.add_done_callback(self._unsettled.discard)
-
-
-def _times_put_off(delivery: Delivery) -> int:
-    times = (delivery.envelope.headers or {}).get("put_off")
-    return times if type(times) is int and times > 0 else 0
 
 
 def _note_untold(told: asyncio.Future[None]) -> None:

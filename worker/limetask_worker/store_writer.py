@@ -1,7 +1,7 @@
 """The status store's writing side: only the recorder uses it.
 
-A task's row only moves forward, in (attempt, rank). So records may arrive twice or in any order, in batches cut
-anywhere, and the row is the same in the end.
+A task's row only moves forward, in (attempt, rank), and that a message was refused comes before all. So records may
+arrive twice or in any order, in batches cut anywhere, and the row is the same in the end.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sqlalchemy import (
     case,
     delete,
     false,
+    literal_column,
     select,
     tuple_,
     update,
@@ -47,6 +48,9 @@ _LIMIT_EXCEEDED = "54"
 
 WRITE_SECONDS = 30
 """Time for PostgreSQL to run one statement, or for SQLite to get its lock."""
+
+# A dead letter may be older than its task's row, or have none if the broker has set it aside. Nobody retries so often.
+_LAST_UNRECORDED = 100
 
 _columns = task_status.c
 _Values = dict[str, Any]
@@ -89,9 +93,7 @@ class StoreWriter:
         with store_errors(self._url), self._engine.begin() as connection:
             known = _stored(connection, attempts)
         return {
-            (task_id, attempt)
-            for task_id, attempt in attempts.items()
-            if task_id not in known or known[task_id]["attempt"] < attempt
+            (task_id, attempt) for task_id, attempt in attempts.items() if not _is_known(known.get(task_id), attempt)
         }
 
     def claim(self, claim: Claim, max_begun: int, *, take_over: bool) -> Verdict:
@@ -140,6 +142,14 @@ class StoreWriter:
             for task_id, starts in left.items()
             if starts != starts_in(known[task_id])
         }
+
+    def expected(self, refused: Completion) -> bool:
+        """Return True if a refused message may be the reason for which its task fails: nobody knows better of it."""
+        with store_errors(self._url), self._engine.begin() as connection:
+            stored = _stored(connection, [refused.task_id]).get(refused.task_id)
+        if stored is not None and (stored["rank"], stored["attempt"] + 1) != (Rank.REFUSED, refused.attempt):
+            return False
+        return _may_follow(stored, refused.attempt)
 
     def running_under(self, worker: str) -> list[Started]:
         """Return the tasks that `worker` has started and not ended, as far as is recorded."""
@@ -242,7 +252,13 @@ _DELETE_HANDLER = delete(event_handler).where(
 # Locked until it is changed: another recorder may be about to stop.
 _STORED = (
     select(
-        _columns.task_id, _columns.attempt, _columns.rank, _columns.worker, _columns.started_at, _columns.earlier_starts
+        _columns.task_id,
+        _columns.attempt,
+        _columns.rank,
+        _columns.worker,
+        _columns.acks_late,
+        _columns.started_at,
+        _columns.earlier_starts,
     )
     .where(_columns.task_id.in_(bindparam("task_ids", expanding=True)))
     .order_by(_columns.task_id)
@@ -254,7 +270,13 @@ _MANY_IDS = 500
 
 def _moves_forward(new: Any, old: Any) -> ColumnElement[bool]:
     # _replaces() says the same of two records in one batch.
-    return tuple_(new.attempt, new.rank) > tuple_(old.attempt, old.rank)
+    return _precedence_of_columns(new) > _precedence_of_columns(old)
+
+
+def _precedence_of_columns(row: Any) -> ColumnElement[Any]:
+    # Without parameters, since SQLite's has one for each column and no others.
+    is_refused = row.rank == literal_column(str(Rank.REFUSED.value))
+    return tuple_(case((is_refused, literal_column("0")), else_=literal_column("1")), row.attempt, row.rank)
 
 
 def _upsert_handler(backend: str) -> postgresql.Insert | sqlite.Insert:
@@ -290,12 +312,21 @@ def _stored(connection: Connection, ids_of_tasks: Iterable[str]) -> dict[str, _S
     return rows
 
 
+def _is_known(stored: _Stored | None, attempt: int) -> bool:
+    """Return True if this attempt, or a later one, has started or ended; a refused message tells nothing of that."""
+    return stored is not None and stored["rank"] != Rank.REFUSED and bool(stored["attempt"] >= attempt)
+
+
 def _decide(start: Started, stored: _Stored | None, max_begun: int, *, take_over: bool) -> tuple[Decision, Starts]:
     """Return the decision on a claim to this start, and the starts that count then."""
     own = start_of(start)
-    if stored is None or stored["attempt"] < start.attempt:
+    if _may_follow(stored, start.attempt):
         return Decision.RUN, Starts(own)
+    if stored is None:
+        return Decision.UNEXPECTED, Starts(None)
     starts = starts_in(stored)
+    if stored["attempt"] < start.attempt:
+        return Decision.UNEXPECTED, starts
     if stored["attempt"] > start.attempt or stored["rank"] > Rank.STARTED:
         return Decision.ENDED, starts
     if starts.newest == own:
@@ -304,6 +335,20 @@ def _decide(start: Started, stored: _Stored | None, max_begun: int, *, take_over
         return Decision.STARTED_ELSEWHERE, starts
     taken_over = starts.taken_over_by(own)
     return (Decision.RUN, taken_over) if taken_over.count <= max_begun else (Decision.BEGUN_TOO_OFTEN, starts)
+
+
+def _may_follow(stored: _Stored | None, attempt: int) -> bool:
+    """Return True if an attempt may be the next one of a task, as a retried dead letter is.
+
+    What has ended by its body, or runs and is acked already, has no letter. A refused message says nothing of the task
+    that it names.
+    """
+    if stored is None:
+        return attempt <= _LAST_UNRECORDED
+    if stored["rank"] == Rank.REFUSED:
+        return bool(attempt <= stored["attempt"] + 1)
+    has_letter = stored["acks_late"] if stored["rank"] == Rank.STARTED else stored["rank"] < Rank.ENDED
+    return bool(has_letter and attempt == stored["attempt"] + 1)
 
 
 def _verdict(start: Started, decision: Decision, starts: Starts, stored: _Stored | None) -> Verdict:
@@ -341,7 +386,12 @@ def _newest_rows(records: Iterable[_Record]) -> list[Row]:
 
 
 def _replaces(new: _Record, old: _Record) -> bool:
-    return (new.attempt, _rank_of(new)) > (old.attempt, _rank_of(old))
+    return _precedence(new) > _precedence(old)
+
+
+def _precedence(record: _Record) -> tuple[bool, int, Rank]:
+    rank = _rank_of(record)
+    return rank is not Rank.REFUSED, record.attempt, rank
 
 
 def _rank_of(record: _Record) -> Rank:
