@@ -237,7 +237,7 @@ def _content_fields(content: DeadLetterContent) -> dict[str, str | None]:
     letter = content.letter
     fields = {
         "id": letter.id,
-        "kind": letter.kind,
+        "kind": letter.kind if letter.record is None else f"{letter.kind}: {letter.record}",
         "task": letter.task_name,
         "task id": letter.task_id,
         "application": letter.app,
@@ -251,8 +251,10 @@ def _content_fields(content: DeadLetterContent) -> dict[str, str | None]:
         "size": f"{letter.size:,} bytes",
         "headers": _lines(content.headers),
     }
+    body = repr(content.body[:_SHOWN_BODY_BYTES])
+    if letter.kind in ("record", "event"):
+        return {**fields, "body": body}
     if content.undecodable is not None:
-        body = repr(content.body[:_SHOWN_BODY_BYTES])
         return {**fields, "arguments": f"undecodable: {content.undecodable}", "body": body}
     return {**fields, "arguments": repr(content.args), "named": _lines(content.kwargs or {})}
 

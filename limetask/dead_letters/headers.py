@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from limetask.message import Envelope
+from limetask.message import Envelope, MessageKind
 
 _BROKER_REASONS = {
     "delivery_limit": "delivery_limit: returned to its queue too often",
@@ -80,7 +80,7 @@ def _is_of_delay(departure: Mapping[str, Any]) -> bool:
 
 
 def _is_from_a_worker(envelope: Envelope) -> bool:
-    return envelope.kind == "dead-letter" and "limetask" in (envelope.headers or {})
+    return envelope.kind == MessageKind.DEAD_LETTER and "limetask" in (envelope.headers or {})
 
 
 def _death_told_by_worker(envelope: Envelope) -> Death:

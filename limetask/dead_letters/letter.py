@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -14,24 +14,26 @@ from limetask.codec import decode_identity
 from limetask.dead_letters.headers import broker_deaths, death_of, message_of, number, text, without_the_brokers
 from limetask.errors import MessageRefusedError
 from limetask.events import decode_event
-from limetask.message import Envelope, TaskIdentity
-from limetask.records import decode_completion
+from limetask.message import RECORD_KINDS, Envelope, MessageKind, Started, TaskIdentity
+from limetask.records import decode_claim, decode_completion, decode_released, decode_started, decode_worker_lost
 from limetask.topology import Names
 
 Kind = Literal["task", "record", "event", "foreign"]
 
-_RECORD_KINDS = ("started", "completion", "worker-lost")
+# Other types say nothing: a client may give every message one.
+_NO_TASKS = frozenset(MessageKind)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """What is known of one dead letter.
 
-    `id` is the same at every look. `kind` is "task", "record" (what a worker told the recorder), "event" (what an event
+    `id` is the same at every look. `kind` is "task", "record" (what the recorder is told), "event" (what an event
     handler did not handle) or "foreign" (limetask did not make it, or cannot tell). `attempt` is the attempt that died;
     `error` is the one that a record or an event tells of. `queue` is where the message waited when it died.
     `first_died_at` and `deaths` cover earlier attempts that were retried from here. Times are aware, in UTC. `size` is
-    the body's, in bytes. What is not known is None.
+    the body's, in bytes. `record` is what kind of record it is: "started", "completion", "claim" and so on. What is not
+    known is None.
     """
 
     id: str
@@ -47,6 +49,7 @@ class DeadLetter:
     last_died_at: datetime | None
     deaths: int
     size: int
+    record: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def opened(delivery: Delivery, names: Names) -> Found:
         last_died_at=death.last,
         deaths=death.count,
         size=len(envelope.body),
+        record=message.kind if kind == "record" else None,
     )
     return Found(delivery, letter, message, identity)
 
@@ -125,7 +129,7 @@ def content(found: Found) -> DeadLetterContent:
 
 
 def _identity_of(message: Envelope, names: Names, queue: str | None) -> TaskIdentity | None:
-    if queue == names.results_queue or message.kind is not None or (queue and names.is_handler_queue(queue)):
+    if queue == names.results_queue or message.kind in _NO_TASKS or (queue and names.is_handler_queue(queue)):
         return None
     try:
         return decode_identity(message)
@@ -142,7 +146,7 @@ def _kind_of(message: Envelope, names: Names, queue: str | None, identity: TaskI
 
 
 def _is_record(message: Envelope, names: Names, queue: str | None) -> bool:
-    return queue == names.results_queue and message.kind in _RECORD_KINDS
+    return queue == names.results_queue and message.kind in RECORD_KINDS
 
 
 def _about(message: Envelope, kind: Kind) -> _About:
@@ -169,13 +173,47 @@ def _about_event(message: Envelope) -> _About:
 
 
 def _about_record(message: Envelope) -> _About:
-    """Return which task's end a record tells; the other kinds are about several tasks or none."""
+    """Return which task a record is about; some are about several tasks or none."""
+    about = _ABOUT_RECORDS.get(message.kind or "")
     try:
-        end = decode_completion(message.body)
+        return _About() if about is None else about(message.body)
     except MessageRefusedError:
         return _About()
+
+
+def _about_end(body: bytes) -> _About:
+    end = decode_completion(body)
     error = None if end.error is None else f"{end.error.type}: {end.error.message}"
     return _About(end.task_id, end.task_name, end.app, end.attempt, error)
+
+
+def _about_starts(body: bytes) -> _About:
+    starts = decode_started(body)
+    return _about_start(starts[0]) if len(starts) == 1 else _About()
+
+
+def _about_start(start: Started) -> _About:
+    return _About(start.task_id, start.task_name, start.app, start.attempt)
+
+
+def _about_released(body: bytes) -> _About:
+    released = decode_released(body)
+    return _About(task_id=released.task_id, attempt=released.attempt)
+
+
+def _about_lost(body: bytes) -> _About:
+    lost = decode_worker_lost(body)
+    return _About(error=f"worker {lost.worker}: {lost.reason}")
+
+
+_ABOUT_RECORDS: dict[str, Callable[[bytes], _About]] = {
+    MessageKind.COMPLETION: _about_end,
+    MessageKind.REFUSED: _about_end,
+    MessageKind.STARTED: _about_starts,
+    MessageKind.CLAIM: lambda body: _about_start(decode_claim(body).start),
+    MessageKind.RELEASED: _about_released,
+    MessageKind.WORKER_LOST: _about_lost,
+}
 
 
 def _letter_id(envelope: Envelope) -> str:

@@ -61,8 +61,9 @@ def retry(which: Selection, *, on_progress: Progress | None = None) -> Outcome:
     3. The broker confirms that it keeps the message. Interrupted here: the same as in 2.
     4. The letter is acked and so leaves the queue. Interrupted here: if the ack has not arrived, the same as in 2.
 
-    Several letters of one attempt are retried as one. Records go back to the recorder's queue, where a second copy
-    changes nothing. Foreign messages are not touched; `Outcome.refused` holds them.
+    Several letters of one message are retried as one. Records go back to the recorder's queue, where a second copy
+    changes nothing, unless they are out of date. These and foreign messages are not touched; `Outcome.refused` holds
+    them.
 
     Raises BrokerError (UnroutableError, NotConfirmedError, ConnectionLostError ...) at the first letter that cannot be
     sent; the message says how many were sent before, and the others are where they were. Each confirm may take

@@ -5,18 +5,34 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
 from limetask.amqp import Connection
-from limetask.codec import MAX_ATTEMPT, MSGPACK, decode_identity, encode_task, new_message_id
+from limetask.codec import (
+    MAX_ATTEMPT,
+    MSGPACK,
+    decode_identity,
+    encode_task,
+    new_message_id,
+    says_msgpack,
+    shown,
+    text_property,
+)
 from limetask.dead_letters.headers import with_past
 from limetask.dead_letters.letter import DeadLetter, Found
 from limetask.dead_letters.queue import DeadQueue, to_its_end
 from limetask.errors import ConnectionLostError, MessageRefusedError
-from limetask.message import Envelope
+from limetask.message import Envelope, MessageKind
 from limetask.settings import Settings
 from limetask.signing import Signer
 from limetask.topology import QOS_CATEGORIES, Names
 
+# Records that are told again by themselves while they are true, and would be wrong at a later time.
+_OUT_OF_DATE: dict[str, str] = {
+    MessageKind.CLAIM: "it is a question of a worker that has asked again since, or has gone: purge it",
+    MessageKind.ALIVE: "it is a sign of life that is out of date, and living workers give others: purge it",
+    MessageKind.HANDLERS: "it says which handlers a worker had, and running workers say so every minute: purge it",
+}
 # Retries that may await their confirms at a time.
 _IN_FLIGHT = 200
 
@@ -32,7 +48,7 @@ class Retrier:
         self._queue = queue
         # An alarm of the broker blocks a connection that publishes, and must not stop acks.
         self._publisher = Connection(settings, "dead letters, publisher")
-        self._published: dict[str, asyncio.Future[None]] = {}
+        self._published: dict[tuple[Any, ...], asyncio.Future[None]] = {}
         self._in_flight: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self.count = 0
@@ -79,8 +95,8 @@ class Retrier:
         await self._publisher.close()
 
     async def _retry(self, found: Found) -> None:
-        # Several letters of one attempt: one message for all, or a worker would have to tell them apart.
-        key = _attempt_key(found)
+        # Several letters of one message: one is sent for all, or a worker would have to tell them apart.
+        key = _message_key(found)
         if key not in self._published:
             self._published[key] = asyncio.ensure_future(self._publish(found))
         await self._published[key]
@@ -106,12 +122,14 @@ def _why_not(found: Found, signer: Signer) -> str | None:
 
     A retry is signed, so it must not vouch for a message that nobody with a key has signed.
     """
-    if found.letter.kind in ("record", "event"):
+    if found.letter.kind == "event":
         return None
+    if found.letter.kind == "record":
+        return _OUT_OF_DATE.get(found.letter.record or "")
     if found.identity is None:
         return "it is no task of limetask"
-    if found.message.content_type != MSGPACK:
-        return f"its content type is {found.message.content_type!r}, not {MSGPACK}"
+    if not says_msgpack(found.message):
+        return f"its content type is {shown(found.message.content_type)}, not {MSGPACK}"
     if found.identity.attempt >= MAX_ATTEMPT:
         return "it has no attempts left"
     try:
@@ -121,9 +139,9 @@ def _why_not(found: Found, signer: Signer) -> str | None:
     return None
 
 
-def _attempt_key(found: Found) -> str:
+def _message_key(found: Found) -> tuple[Any, ...]:
     identity = found.identity
-    return found.letter.id if identity is None else f"{identity.task_id} {identity.attempt}"
+    return (found.letter.id,) if identity is None else (identity, found.message.body)
 
 
 def _fresh_message(found: Found, names: Names, signer: Signer) -> tuple[str, str, Envelope]:
@@ -132,11 +150,12 @@ def _fresh_message(found: Found, names: Names, signer: Signer) -> tuple[str, str
     They are never copied: RabbitMQ up to 3.13 drops a message that comes back with its `x-death`, without a word.
     """
     message = found.message
+    content_type, kind = text_property(message.content_type), text_property(message.kind)
     if found.letter.kind == "event" and found.letter.queue is not None:
-        again = Envelope(message.body, message.content_type, new_message_id(), message.kind)
+        again = Envelope(message.body, content_type, new_message_id(), kind)
         return "", found.letter.queue, with_past(again, found.letter.deaths, found.letter.first_died_at)
     if found.identity is None:
-        return "", names.results_queue, Envelope(message.body, message.content_type, new_message_id(), message.kind)
+        return "", names.results_queue, Envelope(message.body, content_type, new_message_id(), kind)
     next_attempt = replace(found.identity, attempt=found.identity.attempt + 1)
     envelope = encode_task(next_attempt, message.body, signer, repeated=True)
     envelope = with_past(envelope, found.letter.deaths, found.letter.first_died_at)

@@ -15,17 +15,49 @@ import msgpack
 import pika
 import pytest
 
-from limetask import BrokerError, BrokerUnreachableError, NotConfirmedError, NotFoundError, Settings, configure, ids
+from limetask import (
+    BrokerError,
+    BrokerUnreachableError,
+    ErrorInfo,
+    NotConfirmedError,
+    NotFoundError,
+    Settings,
+    configure,
+    ids,
+)
 from limetask.amqp import Connection, Delivery
 from limetask.codec import decode_identity, encode_dead_letter, encode_task
 from limetask.dead_letters import ALL, DeadLetter, DeadLetterFilter, list_dead_letters, purge, retry, show
 from limetask.dead_letters.queue import DeadQueue
 from limetask.errors import ConnectionLostError
-from limetask.message import Envelope, TaskIdentity
+from limetask.message import (
+    RECORD_KINDS,
+    Alive,
+    Claim,
+    Envelope,
+    HandlerBindings,
+    HandlerGone,
+    MessageKind,
+    Released,
+    TaskIdentity,
+    WorkerLost,
+)
+from limetask.records import (
+    encode_alive,
+    encode_claim,
+    encode_completion,
+    encode_handler_gone,
+    encode_handlers,
+    encode_refused,
+    encode_released,
+    encode_started,
+    encode_worker_lost,
+)
 from limetask.signing import Signer
 from limetask.topology import Names
 from tests.broker import channel_to, declare_namespace, queue_length, take_all
 from tests.proxy import proxy_to
+from tests.unit.messages import FAILURE, STARTED
 from tests.waiting import eventually
 from tests.worker import environment_of
 
@@ -262,6 +294,66 @@ def test_records_go_back_to_the_recorder_and_foreign_messages_stay(settings: Set
     assert {letter.body for letter in take_all(settings.broker_url, names.results_queue, 2)} == {b"[]", b"[ ]"}
     assert list_dead_letters() == [left]
     assert show(left.id).undecodable is not None
+
+
+LOST = WorkerLost("host.1.a", "killed by SIGKILL", LONG_AGO, [])
+END = replace(FAILURE, error=ErrorInfo("UnknownTaskError", "unknown task"), started_at=None)
+RECORDS: dict[MessageKind, Envelope] = {
+    MessageKind.STARTED: encode_started([STARTED]),
+    MessageKind.COMPLETION: encode_completion(FAILURE),
+    MessageKind.REFUSED: encode_refused(END),
+    MessageKind.CLAIM: encode_claim(Claim(STARTED, False, "limetask.reply.abc")),
+    MessageKind.RELEASED: encode_released(Released(STARTED.task_id, 2, "host.1.a", LONG_AGO)),
+    MessageKind.ALIVE: encode_alive(Alive(LONG_AGO, {"host.1.a": []})),
+    MessageKind.WORKER_LOST: encode_worker_lost(LOST),
+    MessageKind.HANDLERS: encode_handlers([HandlerBindings("shop.notify", ["shop.#"], LONG_AGO)]),
+    MessageKind.HANDLER_GONE: encode_handler_gone(HandlerGone("shop.notify", LONG_AGO)),
+}
+OUT_OF_DATE = {MessageKind.CLAIM, MessageKind.ALIVE, MessageKind.HANDLERS}
+
+
+@pytest.mark.parametrize("is_the_brokers", [False, True])
+def test_records_of_every_kind_are_known(settings: Settings, is_the_brokers: bool) -> None:
+    """Each is shown with its kind and its task, and retried unless it would be wrong by now; purged in any case."""
+    assert RECORDS.keys() == RECORD_KINDS
+    names = Names(settings.namespace)
+    if is_the_brokers:
+        reject(settings, list(RECORDS.values()), names.results_queue)
+    else:
+        set_aside(settings, list(RECORDS.values()), queue="results")
+    are_back(settings, len(RECORDS))
+    letters = {letter.record: letter for letter in list_dead_letters()}
+    assert letters.keys() == RECORD_KINDS
+    assert {letter.kind for letter in letters.values()} == {"record"}
+    about_a_task = {kind for kind, letter in letters.items() if letter.task_id == STARTED.task_id}
+    assert about_a_task == {"started", "completion", "refused", "claim", "released"}
+    outcome = retry(ALL)
+    assert {letter.record for letter, reason in outcome.refused if "purge it" in reason} == OUT_OF_DATE
+    again = take_all(settings.broker_url, names.results_queue, len(RECORDS) - len(OUT_OF_DATE))
+    assert {letter.body for letter in again} == {
+        record.body for kind, record in RECORDS.items() if kind not in OUT_OF_DATE
+    }
+    assert purge(ALL).count == len(OUT_OF_DATE)
+
+
+def test_a_letter_fits_into_the_frames_of_its_connection(settings: Settings) -> None:
+    """They may be as short as 4 KiB: what does not fit is cut, and the connection is kept."""
+    message = replace(task_message(), headers={**(task_message().headers or {}), "big": "x" * 60_000})
+    letter = encode_dead_letter(message, Names(settings.namespace).task_queue("default"), "why", datetime.now(UTC))
+    short_frames = replace(settings, broker_url=f"{settings.broker_url}?frame_max=4096")
+
+    async def publish() -> None:
+        connection = Connection(short_frames, "short frames")
+        await connection.ready(10)
+        async with asyncio.timeout(20):
+            await connection.publish_until_confirmed(Names(settings.namespace).dead_exchange, "", letter)
+        assert connection.epoch == 1
+        await connection.close()
+
+    asyncio.run(publish())
+    [found] = list_dead_letters()
+    assert found.task_name == "shop.tasks.add"
+    assert "(cut, of 60,000 bytes)" in show(found.id).headers["big"]
 
 
 def test_a_letter_may_hold_anything(settings: Settings) -> None:
