@@ -195,9 +195,20 @@ class Completion:
     def rank(self) -> Rank:
         """What it may replace in the store: an end that no body has come to gives way to one that has."""
         error = None if self.error is None else self.error.type
-        if error in _REFUSED and self.started_at is None:
-            return Rank.REFUSED
+        if error in _REFUSED:
+            return Rank.REFUSED if self.started_at is None else Rank.PRESUMED_LOST
         return Rank.PRESUMED_LOST if error in _PRESUMED else Rank.ENDED
+
+
+@value
+class Refused:
+    """A worker has refused a task's message, and `end` is how the task ends by that, if nothing better is known of it.
+
+    `was_delivered_before` is whether a worker had the message before, as the broker says.
+    """
+
+    end: Completion
+    was_delivered_before: bool
 
 
 @value

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -22,6 +21,7 @@ from limetask.message import (
     HandlerBindings,
     HandlerGone,
     MessageKind,
+    Refused,
     Released,
     Returned,
     Started,
@@ -74,26 +74,40 @@ def encode_completion(completion: Completion, result: bytes | None = None) -> En
 def decode_completion(body: bytes) -> Completion:
     """Return the end that an event tells of; raises MessageRefusedError for anything else."""
     with Refusing(MessageKind.COMPLETION):
+        return _completion(decode_json(body))
+
+
+def _completion(fields: Mapping[str, Any]) -> Completion:
+    return Completion(
+        id=text_of(fields["id"]),
+        task_id=own_task_id(fields),
+        task_name=task_name_of(fields["task_name"]),
+        app=name_of(fields["app"]),
+        status=end_of(fields["status"]),
+        result=fields["result"],
+        error=error_of(fields["error"]),
+        attempt=attempt_of(fields["attempt"]),
+        worker=None if fields["worker"] is None else name_of(fields["worker"]),
+        sent_at=moment_of(fields["sent_at"]),
+        started_at=None if fields["started_at"] is None else moment_of(fields["started_at"]),
+        finished_at=moment_of(fields["finished_at"]),
+    )
+
+
+def encode_refused(refused: Refused) -> Envelope:
+    """Return the message by which a worker tells the recorder of a task that it has refused."""
+    fields = {
+        "end": orjson.Fragment(encode_completion(refused.end).body),
+        "was_delivered_before": refused.was_delivered_before,
+    }
+    return Envelope(body=orjson.dumps(fields), content_type=JSON, message_id=new_message_id(), kind=MessageKind.REFUSED)
+
+
+def decode_refused(body: bytes) -> Refused:
+    """Return which task was refused; raises MessageRefusedError for anything else."""
+    with Refusing(MessageKind.REFUSED):
         fields = decode_json(body)
-        return Completion(
-            id=text_of(fields["id"]),
-            task_id=own_task_id(fields),
-            task_name=task_name_of(fields["task_name"]),
-            app=name_of(fields["app"]),
-            status=end_of(fields["status"]),
-            result=fields["result"],
-            error=error_of(fields["error"]),
-            attempt=attempt_of(fields["attempt"]),
-            worker=None if fields["worker"] is None else name_of(fields["worker"]),
-            sent_at=moment_of(fields["sent_at"]),
-            started_at=None if fields["started_at"] is None else moment_of(fields["started_at"]),
-            finished_at=moment_of(fields["finished_at"]),
-        )
-
-
-def encode_refused(end: Completion) -> Envelope:
-    """Return the message by which a worker tells that it has refused a task; `end` is how the task ends by that."""
-    return replace(encode_completion(end), kind=MessageKind.REFUSED)
+        return Refused(_completion(fields["end"]), truth_of(fields["was_delivered_before"]))
 
 
 def encode_started(records: Sequence[Started]) -> Envelope:

@@ -45,6 +45,8 @@ class Signer:
         """
         if not self._keys:
             return
+        if isinstance(signature, bytes):  # as some clients send texts
+            signature = signature.decode("ascii", "replace")
         if not isinstance(signature, str) or not signature.isascii():
             raise MessageRefusedError(
                 "unsigned: LIMETASK_SIGNING_KEYS is set here, and the message has no signature; was its sender "

@@ -14,8 +14,15 @@ from limetask.codec import decode_identity
 from limetask.dead_letters.headers import broker_deaths, death_of, message_of, number, text, without_the_brokers
 from limetask.errors import MessageRefusedError
 from limetask.events import decode_event
-from limetask.message import RECORD_KINDS, Envelope, MessageKind, Started, TaskIdentity
-from limetask.records import decode_claim, decode_completion, decode_released, decode_started, decode_worker_lost
+from limetask.message import RECORD_KINDS, Completion, Envelope, MessageKind, Started, TaskIdentity
+from limetask.records import (
+    decode_claim,
+    decode_completion,
+    decode_refused,
+    decode_released,
+    decode_started,
+    decode_worker_lost,
+)
 from limetask.topology import Names
 
 Kind = Literal["task", "record", "event", "foreign"]
@@ -181,8 +188,7 @@ def _about_record(message: Envelope) -> _About:
         return _About()
 
 
-def _about_end(body: bytes) -> _About:
-    end = decode_completion(body)
+def _about_end(end: Completion) -> _About:
     error = None if end.error is None else f"{end.error.type}: {end.error.message}"
     return _About(end.task_id, end.task_name, end.app, end.attempt, error)
 
@@ -207,8 +213,8 @@ def _about_lost(body: bytes) -> _About:
 
 
 _ABOUT_RECORDS: dict[str, Callable[[bytes], _About]] = {
-    MessageKind.COMPLETION: _about_end,
-    MessageKind.REFUSED: _about_end,
+    MessageKind.COMPLETION: lambda body: _about_end(decode_completion(body)),
+    MessageKind.REFUSED: lambda body: _about_end(decode_refused(body).end),
     MessageKind.STARTED: _about_starts,
     MessageKind.CLAIM: lambda body: _about_start(decode_claim(body).start),
     MessageKind.RELEASED: _about_released,

@@ -12,6 +12,7 @@ import pika
 import pytest
 
 from limetask import Settings, Status, get_status, ids, send_task
+from limetask.dead_letters import ALL, retry
 from limetask.topology import Names
 from tests.broker import channel_to, declare_namespace, queue_length, subscriber, take_all
 from tests.waiting import eventually
@@ -114,6 +115,25 @@ def test_an_unknown_task_fails_and_is_kept(settings: Settings, start_worker: Cal
 
 def send_and_read(settings: Settings) -> Any:
     return send_task("shop.tasks.forgotten", "acme", 1).wait(20)
+
+
+def test_a_lost_late_task_that_comes_to_a_worker_without_it_fails_and_is_kept(
+    settings: Settings, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """It was running elsewhere, and is delivered again: FAILURE, and not STARTED for ever; it can be retried."""
+    first = start_worker(settings, "shop", "--processes", "1")
+    status = send_task("shop.tasks.hold_late", "acme", str(tmp_path / "trace"))
+    eventually(lambda: status.refresh().status is Status.STARTED)
+    first.kill()
+    without = start_worker(settings, "my_package", "--processes", "1")
+    failed = eventually(lambda: (read := status.refresh()).is_completed() and read, 30)
+    assert failed.error is not None
+    assert (failed.status, failed.error.type) == (Status.FAILURE, "UnknownTaskError")
+    assert without.stop() == 0
+    (tmp_path / "trace.release").touch()
+    start_worker(settings, "shop", "--processes", "1")
+    assert retry(ALL).count == 1
+    eventually(lambda: (read := status.refresh()).status is Status.SUCCESS and read.attempt == 2, 30)
 
 
 def test_an_unknown_application_fails_and_is_kept(

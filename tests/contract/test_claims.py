@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from limetask.message import Claim, Decision, Released, Started
+from limetask.message import Claim, Decision, Refused, Released, Started
 from limetask.status import ErrorInfo, Status
 from limetask.store import Store
 from limetask_worker.store_writer import StoreWriter
@@ -296,14 +296,35 @@ def test_a_refused_message_does_not_keep_a_task_from_running(writer: StoreWriter
     assert decided(writer, claim_of(started(task_id), may_run_again=False)) == (Decision.RUN, 1)
 
 
-def test_a_refusal_is_expected_where_nothing_better_is_known(writer: StoreWriter) -> None:
+def told(task_id: str, attempt: int = 1, *, was_delivered_before: bool = False) -> Refused:
+    return Refused(refused(task_id, attempt=attempt), was_delivered_before)
+
+
+def test_a_refused_message_ends_a_task_of_which_nothing_is_known(writer: StoreWriter) -> None:
     """Without a row, or as the retry of a message that was refused before."""
     task_id = new_id()
-    assert writer.expected(refused(task_id))
-    assert not writer.expected(refused(task_id, attempt=2**31 - 1))
+    assert writer.end_of_refused(told(task_id)) == refused(task_id)
+    assert writer.end_of_refused(told(task_id, attempt=2**31 - 1)) is None
     writer.merge([refused(task_id)])
-    assert [writer.expected(refused(task_id, attempt=attempt)) for attempt in (1, 2, 3)] == [False, True, False]
+    ends = [writer.end_of_refused(told(task_id, attempt)) for attempt in (1, 2, 3)]
+    assert ends == [None, refused(task_id, attempt=2), None]
     for record in (started, ended, failed):
         known = new_id()
         writer.merge([record(known)])
-        assert not any(writer.expected(refused(known, attempt=attempt)) for attempt in (1, 2, 3))
+        assert [writer.end_of_refused(told(known, attempt)) for attempt in (1, 2, 3)] == [None] * 3
+
+
+def test_a_lost_late_task_ends_if_it_is_refused(store: Store, writer: StoreWriter) -> None:
+    """The broker delivers it again, to a worker that does not have it, and nobody else would tell of its end."""
+    late, early = started(new_id(), acks_late=True), started(new_id())
+    writer.merge([late, early])
+    for was_delivered_before in (True, False):
+        assert writer.end_of_refused(told(early.task_id, was_delivered_before=was_delivered_before)) is None
+    assert writer.end_of_refused(told(late.task_id)) is None
+    assert writer.end_of_refused(told(late.task_id, attempt=2, was_delivered_before=True)) is None
+    end = writer.end_of_refused(told(late.task_id, was_delivered_before=True))
+    assert end is not None
+    writer.merge([end])
+    assert store.read(late.task_id, "shop") == status_of(replace(refused(late.task_id), started_at=late.started_at))
+    again = claim_of(replace(late, attempt=2, worker="b"), may_run_again=True)
+    assert decided(writer, again) == (Decision.RUN, 1)

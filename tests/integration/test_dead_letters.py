@@ -38,6 +38,7 @@ from limetask.message import (
     HandlerBindings,
     HandlerGone,
     MessageKind,
+    Refused,
     Released,
     TaskIdentity,
     WorkerLost,
@@ -301,7 +302,7 @@ END = replace(FAILURE, error=ErrorInfo("UnknownTaskError", "unknown task"), star
 RECORDS: dict[MessageKind, Envelope] = {
     MessageKind.STARTED: encode_started([STARTED]),
     MessageKind.COMPLETION: encode_completion(FAILURE),
-    MessageKind.REFUSED: encode_refused(END),
+    MessageKind.REFUSED: encode_refused(Refused(END, False)),
     MessageKind.CLAIM: encode_claim(Claim(STARTED, False, "limetask.reply.abc")),
     MessageKind.RELEASED: encode_released(Released(STARTED.task_id, 2, "host.1.a", LONG_AGO)),
     MessageKind.ALIVE: encode_alive(Alive(LONG_AGO, {"host.1.a": []})),

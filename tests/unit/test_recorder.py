@@ -24,6 +24,7 @@ from limetask.message import (
     Echo,
     Envelope,
     MessageKind,
+    Refused,
     Released,
     Returned,
     Started,
@@ -527,15 +528,15 @@ def refusing(attempt: int) -> Callable[..., Any]:
     return row_of_start
 
 
-def refused(**changes: Any) -> Completion:
+def refused() -> Refused:
     error = ErrorInfo("UnknownTaskError", "unknown task")
-    return replace(FAILURE, task_id=ids.new_task_id("shop"), attempt=1, error=error, started_at=None, **changes)
+    return Refused(replace(FAILURE, task_id=ids.new_task_id("shop"), attempt=1, error=error, started_at=None), False)
 
 
 def test_a_refused_task_fails_if_nothing_else_is_known_of_it(settings: Settings, broker: Broker) -> None:
     """Its failure is published, as an event and for the recorder; once it has a row, it has no such end."""
     known, unknown = refused(), refused()
-    start = replace(started(), task_id=known.task_id)
+    start = replace(started(), task_id=known.end.task_id)
 
     async def scenario() -> None:
         async with recording(settings, broker):
@@ -543,7 +544,7 @@ def test_a_refused_task_fails_if_nothing_else_is_known_of_it(settings: Settings,
             await until(lambda: "acked 3" in broker.facts)
 
     run(scenario)
-    assert broker.presumed == [unknown]
+    assert broker.presumed == [unknown.end]
 
 
 def test_every_kind_of_record_has_a_reader(settings: Settings, broker: Broker) -> None:

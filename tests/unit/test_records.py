@@ -22,6 +22,7 @@ from limetask.message import (
     Echo,
     HandlerBindings,
     HandlerGone,
+    Refused,
     Released,
     Returned,
     Verdict,
@@ -35,6 +36,7 @@ from limetask.records import (
     decode_echo,
     decode_handler_gone,
     decode_handlers,
+    decode_refused,
     decode_released,
     decode_returned,
     decode_started,
@@ -46,6 +48,7 @@ from limetask.records import (
     encode_echo,
     encode_handler_gone,
     encode_handlers,
+    encode_refused,
     encode_released,
     encode_returned,
     encode_started,
@@ -122,6 +125,10 @@ class TestCompletion:
             (FAILURE, Rank.ENDED),
             (replace(FAILURE, error=ErrorInfo("WorkerLost", "killed")), Rank.PRESUMED_LOST),
             (replace(FAILURE, error=ErrorInfo("shop.WorkerLost", "no")), Rank.ENDED),
+            (replace(FAILURE, error=ErrorInfo("UnknownTaskError", "no"), started_at=None), Rank.REFUSED),
+            (replace(FAILURE, error=ErrorInfo("MessageRefusedError", "no"), started_at=None), Rank.REFUSED),
+            (replace(FAILURE, error=ErrorInfo("MessageRefusedError", "by a body")), Rank.PRESUMED_LOST),
+            (replace(FAILURE, error=ErrorInfo("UnknownApplicationError", "no")), Rank.PRESUMED_LOST),
         ],
     )
     def test_a_presumed_loss_is_no_reported_end(self, completion: Completion, rank: Rank) -> None:
@@ -205,6 +212,13 @@ class TestBetweenWorkerAndRecorder:
         returned = Returned([(TASK_ID, 1), (TASK_ID, 3)])
         assert decode_returned(encode_returned(returned).body) == returned
 
+    @pytest.mark.parametrize("was_delivered_before", [True, False])
+    def test_a_refused_task_arrives_as_it_was_sent(self, was_delivered_before: bool) -> None:
+        """How it ends by that, and whether its message came a second time, arrives equal."""
+        refused = Refused(FAILURE, was_delivered_before)
+        envelope = encode_refused(refused)
+        assert (decode_refused(envelope.body), envelope.kind) == (refused, "refused")
+
     def test_a_released_task_arrives_as_it_was_sent(self) -> None:
         """Which worker gives what back arrives equal."""
         released = Released(TASK_ID, 3, "host.12.a", NOW)
@@ -229,6 +243,7 @@ DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "worker-lost": (decode_worker_lost, encode_worker_lost(LOST).body),
     "claim": (decode_claim, encode_claim(Claim(STARTED, False, "limetask.reply.abc")).body),
     "released": (decode_released, encode_released(Released(TASK_ID, 3, "host.12.a", NOW)).body),
+    "refused": (decode_refused, encode_refused(Refused(FAILURE, True)).body),
     "alive": (decode_alive, encode_alive(Alive(NOW, {"host.12.a": [TASK_ID]})).body),
     "handlers": (decode_handlers, encode_handlers([HandlerBindings("shop.notify", ["shop.#"], NOW)]).body),
     "verdict": (decode_verdict, encode_verdict(Verdict(TASK_ID, 3, NOW, Decision.RUN, 1, None)).body),

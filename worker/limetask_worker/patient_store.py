@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from limetask.errors import StoreError
-from limetask.message import Claim, Completion, HandlerBindings, HandlerGone, Released, Started, Verdict
+from limetask.message import Claim, Completion, HandlerBindings, HandlerGone, Refused, Released, Started, Verdict
 from limetask.store import SCHEMA_VERSION, Store
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 
@@ -56,8 +56,8 @@ class PatientStore:
     async def release(self, starts: Sequence[Released]) -> set[tuple[str, int]]:
         return await self._write(lambda writer: writer.release(starts)) if starts else set()
 
-    async def expected(self, refused: Completion) -> bool:
-        return await self._write(lambda writer: writer.expected(refused))
+    async def end_of_refused(self, refused: Refused) -> Completion | None:
+        return await self._write(lambda writer: writer.end_of_refused(refused))
 
     async def running_under(self, worker: str) -> list[Started]:
         return await self._write(lambda writer: writer.running_under(worker))

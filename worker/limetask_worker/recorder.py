@@ -26,6 +26,7 @@ from limetask.message import (
     Echo,
     Envelope,
     MessageKind,
+    Refused,
     Returned,
     Started,
     UnreadableHeaders,
@@ -38,6 +39,7 @@ from limetask.records import (
     decode_echo,
     decode_handler_gone,
     decode_handlers,
+    decode_refused,
     decode_released,
     decode_returned,
     decode_started,
@@ -110,7 +112,7 @@ class Recorder:
         each, together = self._acting.each, self._acting.together
         self._readers: dict[object, _Reader] = {
             MessageKind.STARTED: partial(together, decode=_records_in, act=self._write, salvage=_records_left_in),
-            MessageKind.REFUSED: partial(each, decode=decode_completion, act=self._note_refusal),
+            MessageKind.REFUSED: partial(each, decode=decode_refused, act=self._note_refusal),
             MessageKind.CLAIM: partial(together, decode=_one(decode_claim), act=self._verdicts.decide),
             MessageKind.RELEASED: partial(together, decode=_one(decode_released), act=self._verdicts.release),
             MessageKind.RETURNED: partial(each, decode=decode_returned, act=self._note_return),
@@ -232,17 +234,18 @@ class Recorder:
         await self._losses.note_death(lost)
         self._verdicts.decide_those_against(lost.worker)
 
-    async def _note_refusal(self, refused: Completion) -> None:
-        """Make a refused task a FAILURE, with its event, if nothing else is known of it.
+    async def _note_refusal(self, refused: Refused) -> None:
+        """Make a refused task a FAILURE, with its event, if nothing better is known of it.
 
         Whoever may send tasks can name any task in a message that is refused.
         """
-        if await self._store.expected(refused):
-            await self._publishing.publish_until_confirmed(
-                self._names.completions_exchange, refused.routing_key, encode_completion(refused)
-            )
-        else:
-            logger.warning("a message was refused that names task %s: its status stays as it is", refused.task_id)
+        end = await self._store.end_of_refused(refused)
+        if end is None:
+            logger.warning("a message was refused that names task %s: its status stays as it is", refused.end.task_id)
+            return
+        await self._publishing.publish_until_confirmed(
+            self._names.completions_exchange, end.routing_key, encode_completion(end)
+        )
 
     async def _watch_for_ever(self) -> None:
         while True:

@@ -12,7 +12,7 @@ from limetask import ids
 from limetask.amqp import Connection, Delivery
 from limetask.codec import count_in, encode_dead_letter, encode_task, has_flag
 from limetask.delays import Delays
-from limetask.message import Completion, Envelope, Released, Returned, Started, TaskIdentity
+from limetask.message import Completion, Envelope, Refused, Released, Returned, Started, TaskIdentity
 from limetask.records import encode_completion, encode_refused, encode_released, encode_returned, encode_started
 from limetask.signing import Signer
 from limetask.status import ErrorInfo, Status
@@ -260,7 +260,7 @@ class Settler:
     async def _dead_letter(self, delivery: Delivery, identity: TaskIdentity | None, error: ErrorInfo) -> None:
         await self._publish_dead_letter(delivery, error.message)
         if identity is not None:
-            await self._tell_refusal(identity, error)
+            await self._tell_refusal(delivery, identity, error)
         self._consuming.ack(delivery)
 
     async def _dead_letter_failed(self, work: Work, error: ErrorInfo) -> None:
@@ -291,9 +291,9 @@ class Settler:
         letter = encode_dead_letter(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
         await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
 
-    async def _tell_refusal(self, identity: TaskIdentity, error: ErrorInfo) -> None:
+    async def _tell_refusal(self, delivery: Delivery, identity: TaskIdentity, error: ErrorInfo) -> None:
         """Tell the recorder that a task was refused, who makes it a FAILURE unless it knows better of the task."""
-        refusal = encode_refused(self._failure(identity, error))
+        refusal = encode_refused(Refused(self._failure(identity, error), delivery.redelivered))
         await self._publishing.publish_until_confirmed("", self._names.results_queue, refusal)
 
     def _failure(self, identity: TaskIdentity, error: ErrorInfo) -> Completion:

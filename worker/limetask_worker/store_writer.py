@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
@@ -36,7 +36,17 @@ from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from limetask import ids
 from limetask.database import open_engine, store_errors
 from limetask.errors import StoreError
-from limetask.message import Claim, Completion, Decision, HandlerBindings, HandlerGone, Released, Started, Verdict
+from limetask.message import (
+    Claim,
+    Completion,
+    Decision,
+    HandlerBindings,
+    HandlerGone,
+    Refused,
+    Released,
+    Started,
+    Verdict,
+)
 from limetask.status import Rank, Status
 from limetask.store import event_handler, is_started, task_status
 from limetask.store_url import parse_store_url
@@ -143,13 +153,11 @@ class StoreWriter:
             if starts != starts_in(known[task_id])
         }
 
-    def expected(self, refused: Completion) -> bool:
-        """Return True if a refused message may be the reason for which its task fails: nobody knows better of it."""
+    def end_of_refused(self, refused: Refused) -> Completion | None:
+        """Return how a task ends whose message was refused, None if something better is known of it."""
         with store_errors(self._url), self._engine.begin() as connection:
-            stored = _stored(connection, [refused.task_id]).get(refused.task_id)
-        if stored is not None and (stored["rank"], stored["attempt"] + 1) != (Rank.REFUSED, refused.attempt):
-            return False
-        return _may_follow(stored, refused.attempt)
+            stored = _stored(connection, [refused.end.task_id]).get(refused.end.task_id)
+        return _end_of_refused(refused, stored)
 
     def running_under(self, worker: str) -> list[Started]:
         """Return the tasks that `worker` has started and not ended, as far as is recorded."""
@@ -349,6 +357,20 @@ def _may_follow(stored: _Stored | None, attempt: int) -> bool:
         return bool(attempt <= stored["attempt"] + 1)
     has_letter = stored["acks_late"] if stored["rank"] == Rank.STARTED else stored["rank"] < Rank.ENDED
     return bool(has_letter and attempt == stored["attempt"] + 1)
+
+
+def _end_of_refused(refused: Refused, stored: _Stored | None) -> Completion | None:
+    """Anybody may have named the task in a message, but not made the broker deliver it a second time.
+
+    So a late task whose worker has lost it ends when another one refuses it: nobody else would tell.
+    """
+    end = refused.end
+    if stored is not None and stored["rank"] == Rank.STARTED:
+        is_its_own = refused.was_delivered_before and stored["acks_late"] and stored["attempt"] == end.attempt
+        return replace(end, started_at=stored["started_at"]) if is_its_own else None
+    if stored is not None and (stored["rank"], stored["attempt"] + 1) != (Rank.REFUSED, end.attempt):
+        return None
+    return end if _may_follow(stored, end.attempt) else None
 
 
 def _verdict(start: Started, decision: Decision, starts: Starts, stored: _Stored | None) -> Verdict:
