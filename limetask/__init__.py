@@ -1,7 +1,7 @@
 """limetask: background tasks on RabbitMQ for multi-tenant Python platforms."""
 
 from limetask.application import Application
-from limetask.client import TaskCall, get_status, publish_event, send_task, send_tasks
+from limetask.client import TaskCall, get_status, publish_event, send_task, send_tasks, wait_all
 from limetask.errors import (
     ApplicationError,
     ArgumentsError,
@@ -33,6 +33,8 @@ from limetask.errors import (
     TaskNameError,
     UnknownApplicationError,
     UnroutableError,
+    UnusableHereError,
+    UsageError,
     WaitTimeoutError,
 )
 from limetask.events import Event
@@ -85,6 +87,8 @@ __all__ = [
     "TaskStatus",
     "UnknownApplicationError",
     "UnroutableError",
+    "UnusableHereError",
+    "UsageError",
     "WaitTimeoutError",
     "configure",
     "event_handler",
@@ -95,6 +99,7 @@ __all__ = [
     "send_task",
     "send_tasks",
     "task",
+    "wait_all",
     "worker_process_started",
     "worker_process_stopping",
 ]

@@ -37,7 +37,7 @@ def identifier_of(app: object) -> str:
     identifier = app if isinstance(app, str) else getattr(app, "identifier", None)
     if not isinstance(identifier, str):
         raise ApplicationError(
-            f"an application is a name or an object with a text `identifier`, and {_shortened(app)} is neither"
+            f"an application is a name or an object with a text `identifier`, and {shortened(app)} is neither"
         )
     if not identifier or not identifier.isprintable() or identifier != identifier.strip():
         raise ApplicationError(f"{identifier!r} is no application's identifier: it must be printable text")
@@ -46,6 +46,7 @@ def identifier_of(app: object) -> str:
     return identifier
 
 
-def _shortened(value: object) -> str:
+def shortened(value: object) -> str:
+    """Return how a wrong value is shown in an error."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
+from limetask.answers import Answer
 from limetask.errors import MessageRefusedError
+from limetask.logs import careful_logger
 from limetask.message import Completion
 from limetask.records import decode_completion
 from limetask.status import TaskStatus
 
-logger = logging.getLogger(__name__)
+logger = careful_logger(__name__)
 
 Arrive = Callable[[TaskStatus], None]
 
@@ -25,13 +26,13 @@ _KEPT_BYTES = 8 * 1024 * 1024
 
 
 class Ends:
-    """What a reply queue has brought. Thread-safe.
+    """What a reply queue has brought. Thread-safe, and safe in signal handlers.
 
     What it tells is a hint that comes early: whoever waits must look into the store as well.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may have interrupted its own thread in here
         self._expected: dict[str, list[Arrive]] = {}
         self._kept: OrderedDict[str, tuple[TaskStatus, int]] = OrderedDict()
         self._kept_bytes = 0
@@ -52,16 +53,30 @@ class Ends:
     def expecting(self, task_id: str, arrive: Arrive) -> Iterator[None]:
         """Call `arrive` with a task's end as soon as it is known, at once if it is known already; it must not block."""
         with self._lock:
-            self._expected.setdefault(task_id, []).append(arrive)
+            waiting = self._expected.setdefault(task_id, [])
+            waiting.append(arrive)
+            self._expected[task_id] = waiting  # a signal handler may have waited for it meanwhile, and cleared up
             if task_id in self._kept:
                 arrive(self._kept[task_id][0])
         try:
             yield
         finally:
             with self._lock:
-                self._expected[task_id].remove(arrive)
-                if not self._expected[task_id]:
-                    del self._expected[task_id]
+                waiting.remove(arrive)
+                if not waiting:
+                    self._expected.pop(task_id, None)
+
+    @contextlib.contextmanager
+    def expected(self, status: TaskStatus) -> Iterator[Answer[TaskStatus]]:
+        """Give what waits for the end of a task, of its application's only: for a thread."""
+        end: Answer[TaskStatus] = Answer()
+
+        def arrive(arrived: TaskStatus) -> None:
+            if arrived.app == status.app:
+                end.give(arrived)
+
+        with self.expecting(status.id, arrive):
+            yield end
 
     def end_of(self, task_id: str, app: str) -> TaskStatus | None:
         """Return the end of an application's task if it has come and is still kept."""

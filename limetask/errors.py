@@ -6,6 +6,8 @@ LimetaskError
 ├── NotFoundError            no such task for this application
 ├── WaitTimeoutError         (also TimeoutError) the task had not ended in time
 ├── ApplicationError         what was given as application is none
+├── UsageError               (also TypeError and ValueError) a call with something that it cannot take
+├── UnusableHereError        (also RuntimeError) a call at a place where it could not return, or not work
 ├── ConfigurationError       a setting that cannot be right
 │   ├── BrokerUrlError
 │   ├── StoreUrlError
@@ -59,11 +61,33 @@ class NotFoundError(LimetaskError):
 
 
 class WaitTimeoutError(LimetaskError, TimeoutError):
-    """The task had not ended when `TaskStatus.wait`'s timeout was over. It goes on all the same."""
+    """A task had not ended when the timeout of `wait` or `wait_all` was over. It goes on all the same.
+
+    `statuses` has the newest known status of each task that was waited for, in the order in which they were given.
+    """
+
+    def __init__(self, message: str, statuses: Sequence[TaskStatus] = ()) -> None:
+        super().__init__(message)
+        self.statuses = list(statuses)
+
+    def __reduce__(self) -> tuple[type[WaitTimeoutError], tuple[str, list[TaskStatus]]]:
+        return type(self), (str(self), self.statuses)
 
 
 class ApplicationError(LimetaskError):
     """What was given as the application is neither a name nor an object with an `identifier`."""
+
+
+class UsageError(LimetaskError, TypeError, ValueError):
+    """A function of limetask was called with something that it cannot take."""
+
+
+class UnusableHereError(LimetaskError, RuntimeError):
+    """limetask was called at a place where the call could not return, or not work. Nothing was sent.
+
+    In limetask's own thread (by a logging handler, say), while Python shuts down, without a running asyncio loop
+    (`limetask.aio`), or by a signal handler that has interrupted the same call.
+    """
 
 
 class ConfigurationError(LimetaskError):

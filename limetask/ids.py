@@ -13,6 +13,7 @@ the application that asks, and unknown if it does not.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -48,6 +49,19 @@ def belongs_to(task_id: str, app: str) -> bool:
     return _may_be_id(task_id) and _was_made_for(task_id, app)
 
 
+def canonical(task_id: object) -> str | None:
+    """Return an id in the canonical lower-case form, None for what is no UUID, as text or as `uuid.UUID`."""
+    match task_id:
+        case uuid.UUID():
+            return str(task_id)
+        case str() if _FORM.fullmatch(task_id):
+            return task_id
+        case str():
+            with contextlib.suppress(ValueError):
+                return str(uuid.UUID(task_id.strip()))
+    return None
+
+
 def sent_at(task_id: str) -> datetime:
     """Return when the id was made, in UTC, exact to the millisecond. Raises ValueError if it is malformed."""
     return _EPOCH + timedelta(microseconds=1000 * int.from_bytes(bytes_of(task_id)[:_TIME_BYTES]))
@@ -68,12 +82,12 @@ def oldest_id(moment: datetime) -> str:
 
 def new_message_id() -> str:
     """Return an id that no other publish has: brokers and clients tell publishes apart by it."""
-    return _unique.message_id()
+    return _unique_here().message_id()
 
 
 def new_event_id() -> str:
     """Return a UUID, as text, that no other event has: subscribers know by it an event that comes twice."""
-    return _unique.event_id()
+    return _unique_here().event_id()
 
 
 def _may_be_id(task_id: object) -> bool:
@@ -117,6 +131,7 @@ class _Unique:
 
     def __init__(self) -> None:
         own = uuid.uuid4()
+        self.process_id = os.getpid()
         self._message_prefix = own.hex[:20]
         # Of version 8, whose bits mean what its makers say.
         self._event_prefix = f"{str(own)[:14]}8{str(own)[15:24]}"
@@ -132,10 +147,17 @@ class _Unique:
 _unique = _Unique()
 
 
-def _begin_anew_after_fork() -> None:
+def _unique_here() -> _Unique:
+    """Return those of this process: not all that fork run Python's hooks (uWSGI does not)."""
+    unique = _unique
+    return unique if unique.process_id == os.getpid() else _begin_anew()
+
+
+def _begin_anew() -> _Unique:
     global _unique
-    _unique = _Unique()
+    unique = _unique = _Unique()
+    return unique
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew_after_fork)
+if hasattr(os, "register_at_fork"):  # a process may have the number of an ancestor that has ended
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from limetask import ids
-from limetask.errors import NotFoundError, StoreError, WaitTimeoutError
+from limetask.application import shortened
+from limetask.errors import NotFoundError, StoreError, UnusableHereError, UsageError, WaitTimeoutError
+from limetask.once import Once
 from limetask.settings import Settings
 from limetask.status import Status, StatusReader, TaskStatus
 
@@ -34,14 +37,20 @@ class StatusLookup:
         self._settings = settings
         self._end_of = end_of
         self._reader = reader
-        self._lock = threading.Lock()
-        self._store: Store | None = None
+        self._store = Once(self._open_store, lambda store: store.close())
+        self._readers: set[int] = set()
+
+    def status_of_any(self, task_id: str | uuid.UUID, app: str) -> TaskStatus:
+        """Return a task's status, with its id in whatever form a user has it."""
+        if not isinstance(task_id, str | uuid.UUID):
+            raise _not_found(task_id, app, f"an id is text, not {type(task_id).__name__}")
+        return self.status(ids.canonical(task_id) or str(task_id), app)
 
     def status(self, task_id: str, app: str) -> TaskStatus:
         """Return a task's status; raises NotFoundError and StoreError, see `get_status`."""
         if not ids.belongs_to(task_id, app):
             raise _not_found(task_id, app)
-        recorded = self._open_store().read(task_id, app)
+        recorded = self._read(task_id, app)
         heard = self._end_of(task_id, app)
         if heard is not None and (recorded is None or heard.attempt >= recorded.attempt):
             recorded = recorded if recorded is not None and recorded.is_completed() else heard
@@ -65,18 +74,29 @@ class StatusLookup:
 
     def close(self) -> None:
         """Close the store. May be called twice."""
-        with self._lock:
-            store, self._store = self._store, None
+        store = self._store.take()
         if store is not None:
             store.close()
+
+    def _read(self, task_id: str, app: str) -> TaskStatus | None:
+        # A signal handler, or a finalizer, may have interrupted this thread anywhere in here, where imports and
+        # SQLAlchemy take locks that it would wait for in vain.
+        reader = threading.get_ident()
+        if reader in self._readers:
+            raise UnusableHereError(
+                "a signal handler or a `__del__` asks for a task's status while the code that it has interrupted does: "
+                "have the handler note what there is to do, and do it later"
+            )
+        self._readers.add(reader)
+        try:
+            return self._store.get().read(task_id, app)
+        finally:
+            self._readers.discard(reader)
 
     def _open_store(self) -> Store:
         from limetask.store import Store  # SQLAlchemy is slow to import, and a process may never read a status
 
-        with self._lock:
-            if self._store is None:
-                self._store = Store(self._settings.resolved_store_url)
-            return self._store
+        return Store(self._settings.resolved_store_url)
 
 
 def pending(task_id: str, app: str, reader: StatusReader, task_name: str | None = None) -> TaskStatus:
@@ -89,11 +109,36 @@ def pending(task_id: str, app: str, reader: StatusReader, task_name: str | None 
 def wait_timeout(status: TaskStatus, timeout: float) -> WaitTimeoutError:
     """Return the error for a task that has not ended within `timeout` seconds."""
     return WaitTimeoutError(
-        f"task {status.id} is {status.status} after {timeout:g} s of waiting; it goes on: wait again or ask later"
+        f"task {status.id} is {status.status} after {timeout:g} s of waiting; it goes on: wait again or ask later",
+        [status],
     )
 
 
-def _not_found(task_id: object, app: str) -> NotFoundError:
+def wait_all_timeout(statuses: Sequence[TaskStatus], timeout: float) -> WaitTimeoutError:
+    """Return the error for tasks of which some have not ended within `timeout` seconds."""
+    unfinished = [status for status in statuses if not status.is_completed()]
+    return WaitTimeoutError(
+        f"{len(unfinished)} of {len(statuses)} tasks have not ended after {timeout:g} s of waiting, such as "
+        f"{unfinished[0].id}, which is {unfinished[0].status}; they go on: wait again or ask later",
+        statuses,
+    )
+
+
+def checked_statuses(statuses: Iterable[TaskStatus]) -> list[TaskStatus]:
+    """Return statuses as a list; raises UsageError for anything else."""
+    if isinstance(statuses, TaskStatus) or not isinstance(statuses, Iterable):
+        raise UsageError(f"wait_all takes a list of statuses, as send_tasks returns it, and not {shortened(statuses)}")
+    listed = list(statuses)
+    for status in listed:
+        if not isinstance(status, TaskStatus):
+            raise UsageError(
+                f"wait_all takes statuses, as send_task and get_status return them, and not {shortened(status)}"
+            )
+    return listed
+
+
+def _not_found(task_id: object, app: str, reason: str = "") -> NotFoundError:
     return NotFoundError(
-        f"application {app!r} has no task {task_id!r}: the id is wrong, expired or another application's"
+        f"application {app!r} has no task {shortened(task_id)}: "
+        + (reason or "the id is wrong, expired or another application's")
     )

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from limetask import ids
-from limetask.application import AnyApplication, identifier_of
+from limetask.application import AnyApplication, identifier_of, shortened
 from limetask.arguments import encode_arguments
 from limetask.codec import encode_repeated, encode_task
 from limetask.context import current_task_id
-from limetask.errors import BrokerError, ConnectionLostError, SendOutcomeUnknownError, TaskNameError
+from limetask.errors import (
+    ArgumentsError,
+    BrokerError,
+    ConnectionLostError,
+    SendOutcomeUnknownError,
+    TaskNameError,
+    UsageError,
+)
 from limetask.events import encode_event
 from limetask.message import Envelope, TaskIdentity
 from limetask.reading import pending
@@ -22,6 +29,9 @@ from limetask.signing import Signer
 from limetask.status import StatusReader, TaskStatus
 from limetask.topology import QOS_CATEGORIES, Names
 
+_CALL_FORM = (
+    "A call is `TaskCall(task, app, [argument], {'name': argument})`, or what `my_task.prepare(app, ...)` returns"
+)
 NOT_IN_TIME = "the broker did not confirm in time (is it blocked?)"
 
 
@@ -99,6 +109,7 @@ class Preparer:
 
     def task(self, call: TaskCall) -> PreparedTask:
         """Return a task that can be sent; raises what `send_task` raises for one that cannot."""
+        _check_call(call)
         declaration = _declaration_of(call.task)
         if declaration is not None:
             declaration.check_arguments(call.args, call.kwargs)
@@ -112,6 +123,12 @@ class Preparer:
             encode_task(identity, body, self._signer),
             pending(task_id, app, self._reader, name),
         )
+
+    def tasks(self, calls: Iterable[TaskCall]) -> list[PreparedTask]:
+        """Return tasks that can be sent; raises what `send_tasks` raises before it sends the first."""
+        if isinstance(calls, str | Mapping | TaskCall) or not isinstance(calls, Iterable):
+            raise UsageError(f"send_tasks takes a list of calls, and not {shortened(calls)}. {_CALL_FORM}")
+        return [self.task(call) for call in calls]
 
     def event(self, app: AnyApplication, routing_key: str, body: Any) -> PreparedEvent:
         """Return an event that can be published; raises what `publish_event` raises for one that cannot."""
@@ -173,6 +190,15 @@ class Sender:
                 may_be_there = True
             except TimeoutError as exc:
                 raise outcome_unknown(NOT_IN_TIME) from exc
+
+
+def _check_call(call: object) -> None:
+    if not isinstance(call, TaskCall):
+        raise UsageError(f"{shortened(call)} is not a call of a task. {_CALL_FORM}")
+    if not isinstance(call.args, list | tuple):
+        raise ArgumentsError(f"a TaskCall's args are a list or a tuple, not {shortened(call.args)}. {_CALL_FORM}")
+    if not isinstance(call.kwargs, dict):
+        raise ArgumentsError(f"a TaskCall's kwargs are a dict, not {shortened(call.kwargs)}. {_CALL_FORM}")
 
 
 def _declaration_of(task: str | TaskDeclaration) -> TaskDeclaration | None:

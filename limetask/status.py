@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsFloat
 
-from limetask.errors import LimetaskError
+from limetask.errors import LimetaskError, UsageError
 
 
 class Status(StrEnum):
@@ -91,9 +92,11 @@ class TaskStatus:
         """Wait until the task has ended, `timeout` seconds at most, and return its last status.
 
         The end is known as soon as its event arrives, often just before the store has it. Safe in any thread.
-        Raises WaitTimeoutError (a TimeoutError) if the task has not ended in time.
+        Raises WaitTimeoutError (a TimeoutError) if the task has not ended in time, NotFoundError if it has expired,
+        StoreError if the store could not be read until the end, and UsageError for a timeout that is no number.
         """
-        return self if self.is_completed() else self._bound_reader().wait(self, timeout)
+        limit = seconds(timeout)
+        return self if self.is_completed() else self._bound_reader().wait(self, limit)
 
     def _bound_reader(self) -> StatusReader:
         if self._reader is None:
@@ -101,3 +104,13 @@ class TaskStatus:
                 "this TaskStatus was made by hand and cannot be refreshed: use limetask.get_status(id, app)"
             )
         return self._reader
+
+
+def seconds(timeout: object) -> float:
+    """Return a timeout in seconds; raises UsageError for what is no number."""
+    if isinstance(timeout, bool) or not isinstance(timeout, SupportsFloat) or math.isnan(timeout):
+        raise UsageError(
+            f"to wait needs a timeout, a number of seconds such as 30, and not {timeout!r}: a task without a worker "
+            "never ends. To wait for however long it takes, say float('inf')"
+        )
+    return float(timeout)

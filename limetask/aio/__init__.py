@@ -18,6 +18,7 @@ except ImportError as _missing:
     raise ImportError('limetask.aio needs aio-pika: pip install "limetask[aio]"') from _missing
 
 import logging
+import uuid
 from collections.abc import Iterable
 from typing import Any, Literal, overload
 
@@ -27,9 +28,10 @@ from limetask.aio.subscription import EventsMissed, Subscription
 from limetask.application import AnyApplication, identifier_of
 from limetask.events import Event
 from limetask.patterns import EventPattern
+from limetask.reading import checked_statuses
 from limetask.registry import TaskDeclaration
 from limetask.sending import TaskCall
-from limetask.status import TaskStatus
+from limetask.status import TaskStatus, seconds
 
 tolerate_strange_headers()
 # Both report each fault several times, with tracebacks and without advice; `limetask.aio.connection` says it once.
@@ -47,6 +49,7 @@ __all__ = [
     "send_tasks",
     "subscribe",
     "wait",
+    "wait_all",
 ]
 
 
@@ -73,11 +76,12 @@ async def send_tasks(calls: Iterable[TaskCall]) -> list[TaskStatus]:
     return await (await current_client()).send_many(calls)
 
 
-async def get_status(task_id: str, app: AnyApplication) -> TaskStatus:
+async def get_status(task_id: str | uuid.UUID, app: AnyApplication) -> TaskStatus:
     """Return the status of a task of this application; `app` is its name or an object with its `identifier`.
 
-    The store is read in a thread of the loop's default executor. It is some milliseconds behind: when `wait` has
-    returned an end in one process, another may still read STARTED for a moment.
+    `task_id` is a UUID, as text or as `uuid.UUID`. The store is read in a thread of the loop's default executor. It is
+    some milliseconds behind: when `wait` has returned an end in one process, another may still read STARTED for a
+    moment.
 
     Raises NotFoundError for an id that is malformed, unknown, expired or another application's, and StoreError if
     the status store cannot be read.
@@ -91,10 +95,21 @@ async def wait(status: TaskStatus, timeout: float) -> TaskStatus:
     `status` may come from here or from the synchronous client. The end is known as soon as its event arrives if this
     loop has sent the task; in all other cases the store tells, which is asked at growing intervals, up to 0.5 s.
 
-    Raises WaitTimeoutError (a TimeoutError) if the task has not ended in time, NotFoundError if it has expired, and
-    StoreError if the store could not be read until the end.
+    Raises WaitTimeoutError (a TimeoutError) if the task has not ended in time, NotFoundError if it has expired,
+    StoreError if the store could not be read until the end, and UsageError for a timeout that is no number.
     """
-    return status if status.is_completed() else await (await current_client()).wait(status, timeout)
+    limit = seconds(timeout)
+    return status if status.is_completed() else await (await current_client()).wait(status, limit)
+
+
+async def wait_all(statuses: Iterable[TaskStatus], timeout: float) -> list[TaskStatus]:
+    """Wait until all these tasks have ended, `timeout` seconds at most for all together.
+
+    It returns and raises what `limetask.wait_all` does: the last statuses in the order in which they were given, or
+    WaitTimeoutError, whose `statuses` are the newest known ones.
+    """
+    listed, limit = checked_statuses(statuses), seconds(timeout)
+    return await (await current_client()).wait_all(listed, limit)
 
 
 async def publish_event(app: AnyApplication, routing_key: str, body: Any = None) -> str:

@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Iterable
+import time
+import uuid
+from collections.abc import Iterable, Sequence
 from functools import partial
+from types import BuiltinFunctionType
 from typing import Any
 
 from limetask.aio.connection import Connection
 from limetask.aio.listener import Listener
 from limetask.aio.subscription import Subscription
+from limetask.aio.threads import blocking
 from limetask.application import AnyApplication
 from limetask.bulk import Bulk, BulkSender
 from limetask.client import STATUS_READER
 from limetask.ends import Ends
-from limetask.errors import ConnectionLostError
+from limetask.errors import ConnectionLostError, UnusableHereError, WaitTimeoutError
 from limetask.message import Envelope
 from limetask.patterns import EventPattern
-from limetask.reading import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, StatusLookup, wait_timeout
+from limetask.reading import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, StatusLookup, wait_all_timeout, wait_timeout
 from limetask.sending import Preparer, Sender, TaskCall
 from limetask.settings import Settings, current_settings
 from limetask.status import TaskStatus
+from limetask.threads import check_usable
 from limetask.topology import Names
 
 
@@ -52,7 +57,7 @@ class Client:
 
     async def send_many(self, calls: Iterable[TaskCall]) -> list[TaskStatus]:
         """Send many tasks; see `limetask.aio.send_tasks`."""
-        bulk = Bulk([self._preparer.task(call) for call in calls])
+        bulk = Bulk(self._preparer.tasks(calls))
         if bulk.tasks:
             await self._bulk_sender.send(bulk)
         return bulk.statuses()
@@ -63,29 +68,44 @@ class Client:
         await self._sender.publish_event(event)
         return event.id
 
-    async def status(self, task_id: str, app: str) -> TaskStatus:
+    async def status(self, task_id: str | uuid.UUID, app: str) -> TaskStatus:
         """Return a task's status; see `limetask.aio.get_status`."""
-        return await asyncio.to_thread(self._lookup.status, task_id, app)
+        return await blocking(self._lookup.status_of_any, task_id, app)
 
     async def wait(self, status: TaskStatus, timeout: float) -> TaskStatus:
         """Return a task's last status; see `limetask.aio.wait`."""
-        self._open_listener()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         expected: asyncio.Future[TaskStatus] = loop.create_future()
         with self._ends.expecting(status.id, partial(_arrive, expected, status.app)):
             pause = FIRST_POLL_SECONDS
-            while True:
-                remaining = deadline - loop.time()
-                await asyncio.wait([expected], timeout=max(0.0, min(pause, remaining)))
-                if expected.done():
-                    return self._lookup.bound(expected.result())
-                current, store_error = await asyncio.to_thread(self._lookup.look, status)
+            while not expected.done():
+                current, store_error = await blocking(self._lookup.look, status)
                 if current.is_completed():
                     return current
+                remaining = deadline - loop.time()
                 if remaining <= 0:
                     raise store_error or wait_timeout(current, timeout)
+                self._open_listener()
+                await asyncio.wait([expected], timeout=min(pause, remaining))
                 pause = min(pause * 2, LAST_POLL_SECONDS)
+            return self._lookup.bound(expected.result())
+
+    async def wait_all(self, statuses: Sequence[TaskStatus], timeout: float) -> list[TaskStatus]:
+        """Return the last statuses of all these tasks; see `limetask.aio.wait_all`."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        last = [await self._last_status(status, deadline) for status in statuses]
+        if not all(status.is_completed() for status in last):
+            raise wait_all_timeout(last, timeout)
+        return last
+
+    async def _last_status(self, status: TaskStatus, deadline: float) -> TaskStatus:
+        if status.is_completed():
+            return status
+        try:
+            return await self.wait(status, max(0.0, deadline - asyncio.get_running_loop().time()))
+        except WaitTimeoutError as exc:
+            return exc.statuses[0]
 
     def subscribe(
         self,
@@ -141,11 +161,12 @@ class Client:
             self._listener.start()
 
 
-# Loops of several threads may be here; each touches its own entry, and those of loops that are closed.
-_clients: dict[asyncio.AbstractEventLoop, Client] = {}
+# By process and loop: not all that fork run Python's hooks (uWSGI does not). Loops of several threads may be here; each
+# touches its own entry, and those of loops that are closed.
+_clients: dict[tuple[int, asyncio.AbstractEventLoop], Client] = {}
 # Clients of a parent process. They are never closed here, since their sockets are the parent's, and never collected,
 # since a collected transport would close a descriptor that may be another's by now.
-_abandoned: list[dict[asyncio.AbstractEventLoop, Client]] = []
+_abandoned: list[Client] = []
 
 
 async def current_client() -> Client:
@@ -157,31 +178,55 @@ async def current_client() -> Client:
 
 def opened_client() -> Client:
     """Return the client of the running loop for the current settings."""
+    check_usable()
+    loop, settings = _running_loop(), current_settings()
     _forget_closed_loops()
-    loop, settings = asyncio.get_running_loop(), current_settings()
-    client = _clients.get(loop)
+    key = (os.getpid(), loop)
+    client = _clients.get(key)
     if client is None or client.settings is not settings:
-        client = _clients[loop] = Client(settings, former=client)
+        client = _clients[key] = Client(settings, former=client)
     return client
 
 
 async def close_client() -> None:
     """Close the client of the running loop, if there is one."""
-    client = _clients.pop(asyncio.get_running_loop(), None)
+    client = _clients.pop((os.getpid(), _running_loop()), None)
     if client is not None:
         await client.close()
 
 
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise UnusableHereError(
+            "limetask.aio needs a running asyncio loop, and there is none here. Under trio, call limetask's own "
+            "functions in a thread: `await trio.to_thread.run_sync(limetask.send_task, task, app)`"
+        ) from None
+    _check_clock(loop)
+    return loop
+
+
+def _check_clock(loop: asyncio.AbstractEventLoop) -> None:
+    """Raise UnusableHereError if a test has stopped the clock of the loop, by which all deadlines are kept."""
+    if isinstance(time.monotonic, BuiltinFunctionType) or not isinstance(loop, asyncio.BaseEventLoop):
+        return  # nothing has replaced it, or the loop has a clock of its own, as uvloop has
+    if loop.time() == loop.time():
+        raise UnusableHereError(
+            "the clock of this asyncio loop stands still, as freezegun has it, so no deadline would ever come: freeze "
+            "with `freeze_time(..., real_asyncio=True)`"
+        )
+
+
 def _forget_closed_loops() -> None:
-    for loop in list(_clients):
-        if loop.is_closed():
-            _clients.pop(loop, None)
+    for key in tuple(_clients):
+        if key[1].is_closed() and key[0] == os.getpid():
+            _clients.pop(key, None)
 
 
 def _abandon_clients_after_fork() -> None:
-    global _clients
-    _abandoned.append(_clients)
-    _clients = {}
+    _abandoned.extend(_clients.values())
+    _clients.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
 
@@ -11,11 +10,12 @@ from limetask.aio.session import Session, open_session
 from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.url import connection_parameters
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError
+from limetask.logs import careful_logger
 from limetask.message import Envelope
 from limetask.settings import Settings
 from limetask.topology import Names, Topology, topology
 
-logger = logging.getLogger(__name__)
+logger = careful_logger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 2.0

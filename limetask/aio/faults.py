@@ -8,6 +8,7 @@ from typing import Any
 
 from aio_pika import exceptions as aio_pika_errors
 from aiormq import exceptions as aiormq_errors
+from aiormq import spec
 
 from limetask.amqp.faults import (
     CERTIFICATE_ALERT,
@@ -16,6 +17,8 @@ from limetask.amqp.faults import (
     SPEAKS_NO_TLS,
     certificate_refused,
     hung_up,
+    is_lasting,
+    not_let_in,
     refused_permission,
     refused_user,
     refused_vhost,
@@ -46,8 +49,8 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
             | aiormq_errors.ChannelPreconditionFailed()
         ) as closed:
             return BrokerRefusedError(explain_refusal(_text_of(closed)))
-        case aiormq_errors.ConnectionNotAllowed() as refused:
-            return refused_vhost(parameters, refused)
+        case aiormq_errors.ConnectionNotAllowed() as refused if is_lasting(_text_of(refused)):
+            return refused_vhost(parameters, _text_of(refused))
         case Exception() as refused if alert := CERTIFICATE_ALERT.search(str(refused)):
             return certificate_refused(parameters, alert[0])
         case asyncio.CancelledError():  # how aiormq ends a connection that is silent for too long
@@ -56,8 +59,10 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
             return ConnectionLostError(_text_of(other))
 
 
-def map_error_of_opening(error: BaseException, parameters: Any) -> BrokerError:
-    """Return our error for what was raised when a connection was to be opened."""
+def map_error_of_opening(
+    error: BaseException, parameters: Any, answer: spec.Connection.Close | None = None
+) -> BrokerError:
+    """Return our error for what was raised when a connection was to be opened; `answer` is what the broker said."""
     match _root(error):
         case BrokerError() as own:
             return own
@@ -69,11 +74,9 @@ def map_error_of_opening(error: BaseException, parameters: Any) -> BrokerError:
             return unreachable(parameters, SPEAKS_NO_TLS)
         case aiormq_errors.AuthenticationError() | aiormq_errors.ProbableAuthenticationError():
             return refused_user(parameters)
-        case aiormq_errors.InvalidFrameError() as answer if "Connection.Close" in str(answer):
-            # aiormq drops what the broker says when it closes instead of opening the virtual host.
-            return refused_vhost(parameters, Exception("the broker closed the connection when it was to be opened"))
-        case aiormq_errors.ConnectionNotAllowed() | aiormq_errors.ConnectionClosed() as refused:
-            return refused_vhost(parameters, refused)
+        case _ if answer is not None:
+            tell = refused_vhost if is_lasting(answer.reply_text) else not_let_in
+            return tell(parameters, answer.reply_text)
         case aio_pika_errors.AMQPConnectionError() as failed if "unexpectedly closed" in str(failed):
             return hung_up(parameters)
         case TimeoutError():

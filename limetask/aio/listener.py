@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from limetask.aio.connection import Connection
 from limetask.aio.session import Delivery, LiveQueue, Session
 from limetask.ends import REPLY_QUEUE_LENGTH, Ends
 from limetask.errors import BrokerError, BrokerRefusedError
+from limetask.logs import careful_logger
 from limetask.settings import Settings
 from limetask.topology import Names
 
-logger = logging.getLogger(__name__)
+logger = careful_logger(__name__)
 
 _CONNECT_SECONDS = 10.0
 

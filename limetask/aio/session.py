@@ -16,6 +16,7 @@ from aiormq.abc import DeliveredMessage
 
 from limetask.aio.declaring import Declarer
 from limetask.aio.faults import fate_of_publish, map_error, map_error_of_opening
+from limetask.aio.transport import Transport
 from limetask.amqp.cancelling import why_cancelled
 from limetask.codec import fitting_dead_letter
 from limetask.errors import BrokerError, ConnectionLostError
@@ -221,6 +222,7 @@ class Session:
 @contextlib.asynccontextmanager
 async def open_session(parameters: Any, namespace: str) -> AsyncIterator[Session]:
     """Connect, give the session, and close it. `parameters` are pika's. Raises BrokerError if it cannot be opened."""
+    context = parameters.ssl_options and parameters.ssl_options.context
     connection = Connection(
         make_url(
             host=parameters.host,
@@ -231,9 +233,11 @@ async def open_session(parameters: Any, namespace: str) -> AsyncIterator[Session
             ssl=parameters.ssl_options is not None,
             heartbeat=max(1, parameters.heartbeat // _HEARTBEATS_OF_AIORMQ - 1),
         ),
-        ssl_context=parameters.ssl_options and parameters.ssl_options.context,
+        ssl_context=context,
         client_properties=dict(parameters.client_properties),
     )
+    transport = Transport(context)
+    connection.kwargs["transport_factory"] = transport
     try:
         async with asyncio.timeout(parameters.stack_timeout):
             await connection.connect()
@@ -241,7 +245,7 @@ async def open_session(parameters: Any, namespace: str) -> AsyncIterator[Session
         await connection.close()
         if _is_cancelled(exc):
             raise
-        raise map_error_of_opening(exc, parameters) from exc
+        raise map_error_of_opening(exc, parameters, transport.refusal()) from exc
     session = Session(connection, parameters, namespace)
     try:
         await session.open_channel()

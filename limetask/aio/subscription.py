@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from limetask.codec import encode_dead_letter
 from limetask.errors import BrokerError, ConnectionLostError, DeclarationError, EventPatternError, MessageRefusedError
 from limetask.events import Event, decode_event
 from limetask.handlers import MAX_HANDLER_NAME_BYTES
+from limetask.logs import careful_logger
 from limetask.message import Envelope
 from limetask.patterns import EventPattern
 from limetask.settings import Settings
 from limetask.topology import Names, handler_topology
 
-logger = logging.getLogger(__name__)
+logger = careful_logger(__name__)
 
 LIVE_QUEUE_LENGTH = 10_000
 """How many events wait at the broker for a live subscription whose reader is slower than they come."""

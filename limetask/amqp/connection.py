@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -13,11 +12,12 @@ from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.session import Session, open_pika_connection
 from limetask.amqp.url import connection_parameters
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
+from limetask.logs import careful_logger
 from limetask.message import Envelope
 from limetask.settings import Settings
 from limetask.topology import Binding, Names, Topology, topology
 
-logger = logging.getLogger(__name__)
+logger = careful_logger(__name__)
 
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import ssl
 from typing import Any
@@ -13,14 +12,18 @@ from pika.adapters.utils import connection_workflow
 from limetask.amqp.refusals import explain_refusal
 from limetask.amqp.url import address_of
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError, ConnectionLostError
+from limetask.logs import careful_logger
 
-logger = logging.getLogger(__name__)
+logger = careful_logger(__name__)
 
 # OpenSSL's codes for a certificate of another host name or address.
 _OTHER_NAME_CODES = (62, 64)
 # What a server says of a client's certificate, or of a missing one. It may come long after the handshake, when only
 # the text of OpenSSL's error is left in pika's.
 CERTIFICATE_ALERT = re.compile(r"\w+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|HANDSHAKE_FAILURE|ACCESS_DENIED)")
+
+# What a broker says when a virtual host is missing, or the user has no permission in it. Limits stand after a colon.
+_LASTING_REFUSAL = re.compile(r"vhost .* not found|access to vhost .* refused for user '[^']*'(?!:)")
 
 SPEAKS_NO_TLS = "what answers there speaks no TLS: amqps:// usually has port 5671"
 HANDSHAKE_TOO_SLOW = "it did not complete the AMQP handshake in time"
@@ -40,10 +43,10 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
             return unreachable(parameters, SPEAKS_NO_TLS)
         case pika_errors.ProbableAuthenticationError() | pika_errors.AuthenticationError():
             return refused_user(parameters)
-        case pika_errors.ProbableAccessDeniedError() as refused:
-            return refused_vhost(parameters, refused)
-        case pika_errors.ConnectionClosedByBroker(reply_code=code) as closed if code in (403, 530):
-            return refused_vhost(parameters, closed)
+        case pika_errors.ProbableAccessDeniedError() as refused if is_lasting(_text_of(refused)):
+            return refused_vhost(parameters, _text_of(refused))
+        case pika_errors.ConnectionClosedByBroker(reply_code=403 | 530) as closed if is_lasting(_text_of(closed)):
+            return refused_vhost(parameters, _text_of(closed))
         case pika_errors.ChannelClosedByBroker(reply_code=403) as refused:
             return refused_permission(refused.reply_text)
         case pika_errors.ChannelClosedByBroker(reply_code=code) as closed if code in (404, 405, 406):
@@ -60,6 +63,17 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
             return ConnectionLostError(NO_SIGN_OF_LIFE)
         case other:
             return ConnectionLostError(str(other) or type(other).__name__)
+
+
+def map_error_of_opening(error: BaseException, parameters: Any) -> BrokerError:
+    """Return our error for one of pika's that says why a connection could not be opened."""
+    mapped = map_error(error, parameters)
+    if not isinstance(mapped, ConnectionLostError):
+        return mapped
+    match _root(error):
+        case (pika_errors.ProbableAccessDeniedError() | pika_errors.ConnectionClosedByBroker()) as closed:
+            return not_let_in(parameters, _text_of(closed))
+    return unreachable(parameters, str(mapped))
 
 
 def foreseen(error: Exception) -> BrokerError:
@@ -85,6 +99,19 @@ def _root(error: BaseException) -> BaseException:
         case pika_errors.AMQPConnectionError(args=[BaseException() as inner]):
             return _root(inner)
     return error
+
+
+def _text_of(error: BaseException) -> str:
+    return str(getattr(error, "reply_text", None) or error)
+
+
+def is_lasting(reply_text: str) -> bool:
+    """Return True for the refusal of a virtual host that lasts, as far as it can be known.
+
+    With any other reason it may pass: a limit of connections, a virtual host that is starting, and what later brokers
+    will say.
+    """
+    return " - " not in reply_text or _LASTING_REFUSAL.search(reply_text) is not None
 
 
 # What follows tells each fault in our words, for both client libraries: pika, and aio-pika in `limetask.aio`.
@@ -125,11 +152,22 @@ def refused_permission(reply_text: str) -> BrokerRefusedError:
     )
 
 
-def refused_vhost(parameters: Any, error: Exception) -> BrokerRefusedError:
+def refused_vhost(parameters: Any, reply_text: str) -> BrokerRefusedError:
     return BrokerRefusedError(
         f"the broker at {address_of(parameters)} refused virtual host {parameters.virtual_host!r} for user "
         f"{parameters.credentials.username!r}: check the path of LIMETASK_BROKER_URL and the user's permissions "
-        f"({getattr(error, 'reply_text', None) or error})"
+        f"({reply_text})"
+    )
+
+
+def not_let_in(parameters: Any, reply_text: str) -> BrokerError:
+    cure = (
+        "`rabbitmqctl list_vhost_limits` and `list_user_limits` show the limits"
+        if "limit" in reply_text
+        else ("the broker's log may say more")
+    )
+    return BrokerError(
+        f"the broker at {address_of(parameters)} answers and does not accept this connection now ({reply_text}): {cure}"
     )
 
 

@@ -16,7 +16,7 @@ from limetask.amqp.acks import Acks
 from limetask.amqp.cancelling import why_cancelled
 from limetask.amqp.declaring import Declarer, answer_to
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
-from limetask.amqp.faults import HANDSHAKE_TOO_SLOW, map_error, unreachable
+from limetask.amqp.faults import HANDSHAKE_TOO_SLOW, map_error, map_error_of_opening, unreachable
 from limetask.amqp.frames import encode_ack, encode_publish
 from limetask.amqp.pika_connection import PikaConnection
 from limetask.codec import DEFAULT_FRAME_BYTES, fitting_dead_letter
@@ -333,8 +333,7 @@ async def open_pika_connection(parameters: Any) -> PikaConnection:
         raise
     if isinstance(result, PikaConnection):
         return result
-    error = map_error(result, parameters)
-    raise unreachable(parameters, str(error)) if isinstance(error, ConnectionLostError) else error
+    raise map_error_of_opening(result, parameters)
 
 
 async def _abandon(opened: asyncio.Future[Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from pika.adapters.asyncio_connection import _AsyncioIOServicesAdapter
 
 from limetask.forks import keep_from_forks
+from limetask.threads import in_thread
 
 
 class LoopServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]
@@ -22,6 +23,20 @@ class LoopServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]
         """Connect a socket, as pika does it: no forked process shall hold the connection open."""
         keep_from_forks(sock)
         return super().connect_socket(sock, resolved_addr, on_done)
+
+    def getaddrinfo(
+        self,
+        host: str,
+        port: int,
+        on_done: Callable[..., None],
+        family: int = 0,
+        socktype: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """Look a host up, in a thread of our own: asyncio's are gone when the main thread has ended."""
+        look_up = in_thread(socket.getaddrinfo, host, port, family, socktype, proto, flags)
+        return self._schedule_and_wrap_in_io_ref(look_up, on_done)
 
     def create_streaming_connection(
         self,

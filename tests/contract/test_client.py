@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,14 +33,19 @@ from limetask import (
     TaskNameError,
     TaskStatus,
     UnroutableError,
+    UsageError,
     WaitTimeoutError,
     aio,
     configure,
+    ids,
 )
+from limetask.client import STATUS_READER, close_default_client
+from limetask.store import Store
 from limetask.topology import Names
 from tests.broker import channel_to, declare_namespace, queue_length, subscriber, take_all
 from tests.integration.test_tls import Authority, over_tls, tls_proxy
 from tests.proxy import Proxy, proxy_to
+from tests.waiting import eventually
 from tests.worker import Worker
 
 
@@ -48,9 +54,11 @@ class Client(Protocol):
 
     def send(self, task: str, app: Any, *args: Any, **kwargs: Any) -> TaskStatus: ...
     def send_many(self, calls: Sequence[TaskCall]) -> list[TaskStatus]: ...
-    def status(self, task_id: str, app: Any) -> TaskStatus: ...
+    def status(self, task_id: str | uuid.UUID, app: Any) -> TaskStatus: ...
     def wait(self, status: TaskStatus, timeout: float) -> TaskStatus: ...
+    def wait_all(self, statuses: Sequence[TaskStatus], timeout: float) -> list[TaskStatus]: ...
     def publish_event(self, app: Any, routing_key: str, body: Any) -> str: ...
+    def forget(self) -> None: ...
 
 
 class SyncClient:
@@ -62,14 +70,21 @@ class SyncClient:
     def send_many(self, calls: Sequence[TaskCall]) -> list[TaskStatus]:
         return limetask.send_tasks(calls)
 
-    def status(self, task_id: str, app: Any) -> TaskStatus:
+    def status(self, task_id: str | uuid.UUID, app: Any) -> TaskStatus:
         return limetask.get_status(task_id, app)
 
     def wait(self, status: TaskStatus, timeout: float) -> TaskStatus:
         return status.wait(timeout)
 
+    def wait_all(self, statuses: Sequence[TaskStatus], timeout: float) -> list[TaskStatus]:
+        return limetask.wait_all(statuses, timeout)
+
     def publish_event(self, app: Any, routing_key: str, body: Any) -> str:
         return limetask.publish_event(app, routing_key, body)
+
+    def forget(self) -> None:
+        """Be as a process that has sent nothing."""
+        close_default_client()
 
 
 class AioClient:
@@ -84,14 +99,21 @@ class AioClient:
     def send_many(self, calls: Sequence[TaskCall]) -> list[TaskStatus]:
         return self._run(aio.send_tasks(calls))
 
-    def status(self, task_id: str, app: Any) -> TaskStatus:
+    def status(self, task_id: str | uuid.UUID, app: Any) -> TaskStatus:
         return self._run(aio.get_status(task_id, app))
 
     def wait(self, status: TaskStatus, timeout: float) -> TaskStatus:
         return self._run(aio.wait(status, timeout))
 
+    def wait_all(self, statuses: Sequence[TaskStatus], timeout: float) -> list[TaskStatus]:
+        return self._run(aio.wait_all(statuses, timeout))
+
     def publish_event(self, app: Any, routing_key: str, body: Any) -> str:
         return self._run(aio.publish_event(app, routing_key, body))
+
+    def forget(self) -> None:
+        """Be as a loop that has sent nothing."""
+        self._run(aio.close())
 
 
 @pytest.fixture(params=["limetask", "limetask.aio"])
@@ -107,6 +129,15 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
 
 def task_queue(settings: Settings) -> str:
     return Names(settings.namespace).task_queue("default")
+
+
+def recorded(settings: Settings, status: TaskStatus) -> TaskStatus:
+    """What the store says of a task, whatever clients have heard."""
+    store = Store(settings.resolved_store_url)
+    try:
+        return store.read(status.id, status.app) or status
+    finally:
+        store.close()
 
 
 NO_APPLICATION: Any = object()
@@ -310,6 +341,70 @@ def test_waiting_ends_at_its_timeout(settings: Settings, client: Client) -> None
         client.wait(status, 0.2)
 
 
+def test_waiting_for_all_ends_at_its_timeout(settings: Settings, client: Client) -> None:
+    """The error tells of how many, and has the newest status of each in the order in which they were given."""
+    statuses = client.send_many([TaskCall("a.task", "acme"), TaskCall("a.task", "acme")])
+    with pytest.raises(
+        WaitTimeoutError, match=r"^2 of 2 tasks have not ended after 0\.2 s .*which is PENDING"
+    ) as caught:
+        client.wait_all(statuses, 0.2)
+    assert [status.id for status in caught.value.statuses] == [status.id for status in statuses]
+    assert client.wait_all([], 0) == []
+
+
+@pytest.mark.parametrize("timeout", [None, "5", float("nan"), True, object()])
+def test_a_timeout_is_a_number(settings: Settings, client: Client, timeout: Any) -> None:
+    """Anything else is told, and what to say instead of None."""
+    status = TaskStatus(ids.new_task_id("acme"), Status.PENDING, app="acme", _reader=STATUS_READER)
+    waits: list[tuple[Any, Any]] = [(client.wait, status), (client.wait_all, [status]), (client.wait_all, [])]
+    for wait, what in waits:
+        with pytest.raises(UsageError, match=r"number of seconds such as 30, and not .* say float\('inf'\)"):
+            wait(what, timeout)
+
+
+@pytest.mark.parametrize("statuses", [None, "text", 7, ["an id"], [None]])
+def test_only_statuses_are_waited_for(settings: Settings, client: Client, statuses: Any) -> None:
+    """Anything else is told, and what makes one."""
+    with pytest.raises(UsageError, match=r"wait_all takes .*send_task"):
+        client.wait_all(statuses, 1)
+
+
+def test_an_id_is_taken_in_every_form(settings: Settings, client: Client) -> None:
+    """As a UUID object, in upper case, with spaces around it, and without its dashes."""
+    status = client.send("a.task", "acme")
+    for form in (uuid.UUID(status.id), status.id.upper(), f" {status.id}\n", status.id.replace("-", "")):
+        assert client.status(form, "acme").id == status.id
+
+
+@pytest.mark.parametrize("task_id", [None, 7, b"nonsense", ["nonsense"]])
+def test_what_is_no_id_is_not_found(settings: Settings, client: Client, task_id: Any) -> None:
+    """The error says that an id is text."""
+    with pytest.raises(NotFoundError, match=f"an id is text, not {type(task_id).__name__}"):
+        client.status(task_id, "acme")
+
+
+@pytest.mark.parametrize(
+    ("calls", "error", "says"),
+    [
+        ([("a.task", "acme", (1,))], UsageError, r"\('a.task', 'acme', \(1,\)\) is not a call"),
+        (["a.task"], UsageError, "'a.task' is not a call"),
+        ([None], UsageError, "None is not a call"),
+        ("a.task", UsageError, "takes a list of calls, and not 'a.task'"),
+        (None, UsageError, "takes a list of calls, and not None"),
+        (TaskCall("a.task", "acme"), UsageError, "takes a list of calls, and not TaskCall"),
+        ({"a.task": "acme"}, UsageError, "takes a list of calls"),
+        ([TaskCall("a.task", "acme", "text")], ArgumentsError, "args are a list or a tuple, not 'text'"),
+        ([TaskCall("a.task", "acme", 7)], ArgumentsError, "args are a list or a tuple, not 7"),  # type: ignore[arg-type]
+        ([TaskCall("a.task", "acme", (), [1])], ArgumentsError, r"kwargs are a dict, not \[1\]"),  # type: ignore[arg-type]
+    ],
+)
+def test_calls_of_many_tasks_have_one_form(client: Client, calls: Any, error: type[Exception], says: str) -> None:
+    """What is no call is told before any connection, with the form of one."""
+    configure(Settings(broker_url="amqp://127.0.0.1:1/"))
+    with pytest.raises(error, match=rf"{says}.* A call is `TaskCall\(task, app"):
+        client.send_many(calls)
+
+
 def test_a_user_event_arrives(settings: Settings, client: Client) -> None:
     """The event has the id that was returned, its application, body and key."""
     with subscriber(settings.broker_url, settings.namespace, "shop.#") as events:
@@ -329,6 +424,27 @@ def test_a_task_lives(settings: Settings, client: Client, start_worker: Callable
     assert client.wait(failed, 30).result == "no stock"
     assert client.wait(client.status(failed.id, "acme"), 30).status is Status.FAILURE
     assert client.status(added.id, "acme").result == 3
+
+
+def test_many_tasks_are_waited_for(
+    settings: Settings, client: Client, start_worker: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All together and in their order; and those that have ended long ago without a pause before the first look."""
+    start_worker(settings, "shop", "--processes", "1")
+    calls = [TaskCall("shop.tasks.add", "acme", (number, 1)) for number in range(50)]
+    sent = [*client.send_many(calls), client.send("shop.tasks.fail", "acme", "no stock")]
+    ended = client.wait_all(sent, 60)
+    assert [status.id for status in ended] == [status.id for status in sent]
+    assert [status.result for status in ended] == [*range(1, 51), "no stock"]
+    assert client.wait_all(reversed(ended), 0) == ended[::-1]  # type: ignore[arg-type]
+
+    eventually(lambda: all(recorded(settings, status).is_completed() for status in sent))
+    for module in ("limetask.client", "limetask.aio.client"):
+        monkeypatch.setattr(f"{module}.FIRST_POLL_SECONDS", 3600.0)
+    client.forget()
+    assert [status.id for status in client.wait_all(sent, 3600)] == [status.id for status in sent]
+    client.forget()
+    assert client.wait(sent[0], 3600).result == 1
 
 
 def test_tasks_go_by_tls(settings: Settings, client: Client, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ EXAMPLES: dict[str, LimetaskError] = {
     name: kind("what happened") for name, kind in CLASSES.items() if "__init__" not in vars(kind)
 }
 EXAMPLES["SendOutcomeUnknownError"] = SendOutcomeUnknownError("what happened", "id-1")
+EXAMPLES["WaitTimeoutError"] = WaitTimeoutError("what happened", [SENT])
 EXAMPLES["PartlySentError"] = PartlySentError("what happened", [SENT], [])
 
 

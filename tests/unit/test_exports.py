@@ -51,6 +51,8 @@ PUBLIC = [
     "TaskStatus",
     "UnknownApplicationError",
     "UnroutableError",
+    "UnusableHereError",
+    "UsageError",
     "WaitTimeoutError",
     "configure",
     "event_handler",
@@ -61,6 +63,7 @@ PUBLIC = [
     "send_task",
     "send_tasks",
     "task",
+    "wait_all",
     "worker_process_started",
     "worker_process_stopping",
 ]
@@ -101,7 +104,7 @@ def test_importing_limetask_is_light() -> None:
 def test_the_names_of_the_asyncio_client_are_these() -> None:
     """`limetask.aio.__all__` is exactly its public interface, and `limetask` does not import it."""
     names = ["EventsMissed", "Subscription", "TaskCall", "close", "get_status", "publish_event", "send_task"]
-    assert aio.__all__ == [*names, "send_tasks", "subscribe", "wait"]
+    assert aio.__all__ == [*names, "send_tasks", "subscribe", "wait", "wait_all"]
     assert all(hasattr(aio, name) for name in aio.__all__)
     assert "limetask.aio" not in modules_after("import limetask")
 
