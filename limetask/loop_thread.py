@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from limetask import clock
 from limetask.answers import Answer
 from limetask.errors import UnusableHereError
-from limetask.threads import check_usable, no_threads_left, note_own_thread, start_thread
+from limetask.threads import check_usable, no_threads_left, note_own_thread, start_thread, unpatched
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ class LoopThread:
     def __init__(self) -> None:
         """Start it; raises UnusableHereError if Python starts no threads any more."""
         check_usable()
-        self._loop = _Loop()
+        self._loop = _Loop(unpatched("selectors", "DefaultSelector")())
         self._ended: Answer[None] = Answer()
         try:
             start_thread(self._run, "limetask")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import sys
 import threading
 from collections.abc import Callable
@@ -26,11 +27,16 @@ def start_thread(target: Callable[[], object], name: str) -> None:
     running loop of all other greenlets, too.
     """
     if _is_patched_by_gevent():
-        from gevent.threadpool import ThreadPool
-
-        ThreadPool(1).spawn(target)
+        unpatched("_thread", "start_new_thread")(target, ())
     else:
         threading.Thread(target=target, name=name, daemon=True).start()
+
+
+def unpatched(module: str, name: str) -> Any:
+    """Return what a module of Python has under a name, or had before gevent replaced it."""
+    if _is_patched_by_gevent():
+        return sys.modules["gevent.monkey"].get_original(module, name)
+    return getattr(importlib.import_module(module), name)
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
@@ -51,10 +57,16 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
             loop.call_soon_threadsafe(_settle, answer, result, error)
 
     try:
-        threading.Thread(target=call, name="limetask call", daemon=True).start()
+        start_thread(call, "limetask call")
     except RuntimeError:
         return function(*args)
     return await answer
+
+
+async def look_up(host: str, port: int, *options: int) -> list[Any]:
+    """Return a host's addresses, as `socket.getaddrinfo` does with these options."""
+    found: list[Any] = await in_thread(unpatched("socket", "getaddrinfo"), host, port, *options)
+    return found
 
 
 def note_own_thread() -> None:

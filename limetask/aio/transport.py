@@ -13,7 +13,7 @@ from aiormq import TransportFactory, spec
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
-from limetask.threads import in_thread
+from limetask.threads import look_up
 
 _MAX_KEPT_BYTES = 4096
 
@@ -28,7 +28,7 @@ class Transport(TransportFactory):
     async def create(self, url: URL, **_: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return the streams of a new connection. Raises AMQPConnectionError, as aiormq's own do."""
         try:
-            found = await in_thread(socket.getaddrinfo, url.host, url.port, 0, socket.SOCK_STREAM)
+            found = await look_up(url.host or "", url.port or 0, 0, socket.SOCK_STREAM)
             return await self._connect([str(address[4][0]) for address in found], url)
         except OSError as exc:
             raise AMQPConnectionError(*exc.args) from exc

@@ -11,7 +11,7 @@ from typing import Any
 from pika.adapters.asyncio_connection import _AsyncioIOServicesAdapter
 
 from limetask.forks import keep_from_forks
-from limetask.threads import in_thread
+from limetask.threads import look_up
 
 
 class LoopServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]
@@ -35,8 +35,7 @@ class LoopServices(_AsyncioIOServicesAdapter):  # type: ignore[misc]
         flags: int = 0,
     ) -> Any:
         """Look a host up, in a thread of our own: asyncio's are gone when the main thread has ended."""
-        look_up = in_thread(socket.getaddrinfo, host, port, family, socktype, proto, flags)
-        return self._schedule_and_wrap_in_io_ref(look_up, on_done)
+        return self._schedule_and_wrap_in_io_ref(look_up(host, port, family, socktype, proto, flags), on_done)
 
     def create_streaming_connection(
         self,

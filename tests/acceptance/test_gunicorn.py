@@ -1,4 +1,4 @@
-"""A web platform under gunicorn --preload: it sends in the parent, forks, and sends in every child."""
+"""A web platform under servers that fork: it sends in the parent, forks, and sends in every child."""
 
 from __future__ import annotations
 
@@ -30,23 +30,34 @@ def application(environ, start_response):
 """
 
 
-@pytest.fixture
-def web_port(settings: Settings, tmp_path: Path) -> Iterator[int]:
-    """The port of a platform under gunicorn with three preloaded processes."""
+GUNICORN = ["gunicorn", "--preload", "-w", "3", "-b", "127.0.0.1:{port}", "web:application"]
+UWSGI = ["uwsgi", "--master", "-p", "3", "--http-socket", "127.0.0.1:{port}", "--wsgi", "web:application"]
+
+
+@pytest.fixture(
+    params=[GUNICORN, [*GUNICORN, "-k", "gevent"], [*UWSGI, "--die-on-term", "-H", sys.prefix]],
+    ids=["gunicorn", "gevent", "uwsgi"],
+)
+def web_port(settings: Settings, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a platform under a server with three forked processes, which gevent patches after the fork."""
+    server, *arguments = request.param
+    program = Path(sys.executable).with_name(server)
+    if not program.exists():
+        pytest.skip(f"needs {server}, which is not among the dependencies, since it has to be compiled")
     (tmp_path / "web.py").write_text(WEB)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
-    with (tmp_path / "gunicorn.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "--preload", "-w", "3", "-b", f"127.0.0.1:{port}", "web:application"],
+    with (tmp_path / "server.log").open("w") as log:
+        running = subprocess.Popen(
+            [program, *(argument.format(port=port) for argument in arguments)],
             cwd=tmp_path,
             env=environment_of(settings) | {"PYTHONPATH": str(tmp_path)},
             stdout=log,
             stderr=log,
         )
     yield port
-    server.send_signal(signal.SIGTERM)
-    server.wait(20)
+    running.send_signal(signal.SIGTERM)
+    running.wait(20)
 
 
 def post(port: int) -> dict[str, object]:
@@ -67,7 +78,7 @@ def test_every_preloaded_process_sends_and_waits(
 ) -> None:
     """Requests to several forked processes each send a task, wait for it and get its result."""
     start_worker(settings, "shop", "--processes", "1")
-    eventually(lambda: answers(web_port), 30, "gunicorn")
+    eventually(lambda: answers(web_port), 30, "the web server")
     replies = [post(web_port) for _ in range(30)]
     assert {reply["result"] for reply in replies} == {3}
     assert len({reply["id"] for reply in replies}) == 30

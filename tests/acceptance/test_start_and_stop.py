@@ -56,6 +56,7 @@ def test_json_logs_carry_the_task(settings: Settings, start_worker: StartWorker)
         (("empty",), "neither a task nor an event handler is declared in empty"),
         (("nowhere",), "there is no module 'nowhere' here"),
         (("shop/tasks.py",), "give the module's dotted name, 'shop.tasks'"),
+        (("greenlets",), "replaced Python's threads by greenlets when greenlets.patching was imported"),
     ],
 )
 def test_never_half_a_registry(
@@ -75,6 +76,7 @@ def test_never_half_a_registry(
         ({"LIMETASK_STORE_URL": "mysql://localhost/x"}, "sqlite"),
         ({"LIMETASK_APPLICATION_FACTORY": "nowhere:make"}, "no module 'nowhere'"),
         ({"LIMETASK_APPLICATION_FACTORY": "shop"}, "package.module:callable"),
+        ({"LIMETASK_APPLICATION_FACTORY": "greenlets.patching:make_application"}, "the worker needs real threads"),
         ({"LIMETASK_HEARTBEAT": "often"}, "must be a number"),
     ],
 )

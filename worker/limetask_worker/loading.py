@@ -14,6 +14,7 @@ from limetask.errors import ConfigurationError
 from limetask.handlers import declared_handlers
 from limetask.registry import declared_tasks
 from limetask_worker.applications import ApplicationFactory, load_application_factory
+from limetask_worker.patches import who_replaced_threads
 
 
 class LoadingError(Exception):
@@ -23,10 +24,11 @@ class LoadingError(Exception):
 def load(packages: Sequence[str]) -> None:
     """Import `packages` with all their submodules.
 
-    Raises LoadingError, with the traceback, at the first module that cannot be imported, if one is imported under two
-    names, and if nothing is declared.
+    Raises LoadingError, with the traceback, at the first module that cannot be imported, or that replaces Python's
+    threads, if one is imported under two names, and if nothing is declared.
     """
     for package in packages:
+        _check_threads(package)  # before the import as well: what Python runs at its start may have replaced them
         _import_with_submodules(package)
         _check_names(package)
     if not declared_tasks() and not declared_handlers():
@@ -41,12 +43,14 @@ def load_factory(path: str) -> ApplicationFactory:
     Raises ConfigurationError if there is none, and LoadingError, with the traceback, if it cannot be imported.
     """
     try:
-        return load_application_factory(path)
+        factory = load_application_factory(path)
     except ConfigurationError:
         raise
     except (Exception, SystemExit) as exc:
         text = traceback.format_exc().rstrip()
         raise LoadingError(f"cannot import LIMETASK_APPLICATION_FACTORY ({path}):\n\n{text}") from exc
+    _check_threads(path)
+    return factory
 
 
 def _import_with_submodules(package: str) -> None:
@@ -88,6 +92,16 @@ def _import(module: str) -> None:
         raise LoadingError(_import_failed_message(module)) from exc
     except (Exception, SystemExit) as exc:
         raise LoadingError(_import_failed_message(module)) from exc
+    _check_threads(module)
+
+
+def _check_threads(module: str) -> None:
+    patch = who_replaced_threads()
+    if patch is not None:
+        raise LoadingError(
+            f"{patch} has replaced Python's threads by greenlets when {module} was imported. No task would ever run: "
+            "the worker needs real threads. Have only the web server call it, and not a module that the worker imports"
+        )
 
 
 def _names(missing: ModuleNotFoundError, module: str) -> bool:
