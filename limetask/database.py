@@ -6,12 +6,12 @@ import select
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError, SQLAlchemyError
 
+from limetask import clock
 from limetask.errors import StoreError, StoreUrlError
 from limetask.store_url import PREPARE_THRESHOLD, check_options, shown_url, sqlite_path
 
@@ -145,12 +145,12 @@ def _postgresql_engine(url: URL, answer_seconds: int, options: dict[str, Any]) -
 
     @event.listens_for(engine, "checkin")
     def note_use(_connection: Any, record: Any) -> None:
-        record.info["used_at"] = monotonic()
+        record.info["used_at"] = clock.now()
 
     @event.listens_for(engine, "checkout")
     def check_connection(connection: Any, record: Any, _proxy: Any) -> None:
         # To ask the server each time, as a pool can do, would double what a read takes.
-        is_long_idle = monotonic() - record.info.get("used_at", monotonic()) > _IDLE_SECONDS
+        is_long_idle = clock.now() - record.info.get("used_at", clock.now()) > _IDLE_SECONDS
         if _is_ended_by_server(connection) or (is_long_idle and not _answers(engine, connection)):
             raise InvalidatePoolError
 
@@ -205,7 +205,7 @@ def _within(seconds: float, steps: Generator[Any, Any, Any], connection: Any) ->
     The server's own statement timeout is of no help when the server, or the network, has stopped in the middle.
     psycopg takes a step at least ten times a second, whether or not something has arrived.
     """
-    deadline = monotonic() + seconds
+    deadline = clock.now() + seconds
     ready = None
     while True:
         try:
@@ -213,7 +213,7 @@ def _within(seconds: float, steps: Generator[Any, Any, Any], connection: Any) ->
         except StopIteration as end:
             return end.value
         ready = yield wanted
-        if monotonic() > deadline:
+        if clock.now() > deadline:
             connection.close()
             raise _no_answer(seconds)
 
