@@ -17,7 +17,9 @@ LATE = "faulty.tasks.late"
 MIXED = (EARLY, LATE, "faulty.tasks.limited", LATE, "faulty.tasks.coroutine", LATE, EARLY, LATE)
 """All kinds, half of them late."""
 
-_LATE_TASKS = frozenset(f"faulty.tasks.{name}" for name in ("late", "held_late", "poison"))
+_LATE_TASKS = frozenset(f"faulty.tasks.{name}" for name in ("late", "held_late", "poison")) | {
+    f"faulty.mixed.{name}" for name in ("late", "late_async", "late_within_limit", "late_limited")
+}
 _APPLICATIONS = ("acme", "umbrella")
 _THREADS = 4
 _PAUSE_SECONDS = 0.05  # after a send that failed

@@ -35,21 +35,21 @@ def limited(app: Application, trace: str, number: int, seconds: float) -> int:
 @task
 async def coroutine(app: Application, trace: str, number: int, seconds: float) -> int:
     """The same as a coroutine."""
-    _begin(trace, number)
+    begin(trace, number)
     await asyncio.sleep(seconds)
-    return _end(trace, number)
+    return end(trace, number)
 
 
 @task
 def forking(app: Application, trace: str, number: int, seconds: float) -> int:
     """Have a forked process take the time, which then ends like any program."""
-    _begin(trace, number)
+    begin(trace, number)
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[seconds])
     child.start()
     child.join()
     if child.exitcode != 0:
         raise RuntimeError(f"the forked process ended with {child.exitcode}")
-    return _end(trace, number)
+    return end(trace, number)
 
 
 @task
@@ -67,29 +67,29 @@ def held_late(app: Application, trace: str, number: int, release: str) -> int:
 @task(acks_late=True)
 def poison(app: Application, trace: str, number: int) -> None:
     """Kill the worker process, whenever it is run."""
-    _begin(trace, number)
+    begin(trace, number)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @task
 def bulky(app: Application, trace: str, number: int, size: int) -> str:
     """Return a result of a given size."""
-    _begin(trace, number)
+    begin(trace, number)
     return "x" * size
 
 
 def _hold(trace: str, number: int, release: str) -> int:
-    _begin(trace, number)
+    begin(trace, number)
     deadline = time.monotonic() + 60
     while not Path(release).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    return _end(trace, number)
+    return end(trace, number)
 
 
 def _take_time(trace: str, number: int, seconds: float) -> int:
-    _begin(trace, number)
+    begin(trace, number)
     time.sleep(seconds)
-    return _end(trace, number)
+    return end(trace, number)
 
 
 # Calls that do not let another thread run meanwhile: it could kill the process, and the body that has begun would
@@ -97,21 +97,22 @@ def _take_time(trace: str, number: int, seconds: float) -> int:
 _libc = ctypes.PyDLL(None)
 
 
-def _begin(trace: str, number: int) -> None:
-    _append(trace, number)
+def begin(trace: str, number: int) -> None:
+    """Leave the trace of a start."""
+    write_line(trace, f"{number} {os.getpid()}")
 
 
-def _end(trace: str, number: int) -> int:
-    """Leave a trace of the end: what is told of it from now on must not be a failure."""
-    _append(f"{trace}.ends", number)
+def end(trace: str, number: int) -> int:
+    """Leave the trace of an end: what is told of it from now on must not be a failure."""
+    write_line(f"{trace}.ends", f"{number} {os.getpid()}")
     return number
 
 
-def _append(trace: str, number: int) -> None:
+def write_line(path: str, text: str) -> None:
     """Append one line in one write, so that no two can mix and none is lost with the process."""
-    line = f"{number} {os.getpid()}\n".encode()
-    if _libc.write(_opened(trace), line, len(line)) != len(line):
-        raise OSError(f"cannot write to {trace}")
+    line = f"{text}\n".encode()
+    if _libc.write(_opened(path), line, len(line)) != len(line):
+        raise OSError(f"cannot write to {path}")
 
 
 @cache

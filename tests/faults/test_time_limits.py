@@ -1,0 +1,114 @@
+"""An outage of the broker that lasts longer than the time limits of the tasks whose bodies end in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from limetask import Settings
+from tests.faults.conftest import OpenLedger, StartWorker
+from tests.faults.ledger import Ledger, now
+from tests.faults.load import Sent
+from tests.faults.nodes import Node
+from tests.waiting import eventually
+
+_LIMIT_SECONDS = 8.0  # that of the tasks in faulty.mixed
+# A supervisor kills what holds up its process three seconds after the limit, and looks once a second.
+_OUTAGE_SECONDS = _LIMIT_SECONDS + 6.0
+_OF_EACH = 3
+_WITH_LIMIT = [f"faulty.mixed.{name}" for name in ("early_limited", "late_limited", "early_limited_async")]
+_NEIGHBOURS = [f"faulty.tasks.{name}" for name in ("held", "held_late")]
+
+
+@contextmanager
+def killed(broker: Node) -> Iterator[None]:
+    """SIGKILL, and a start on the same data."""
+    broker.kill()
+    yield
+    broker.up()
+
+
+@contextmanager
+def frozen(broker: Node) -> Iterator[None]:
+    """SIGSTOP and SIGCONT: connections stay open, and nothing comes."""
+    with broker.frozen():
+        yield
+
+
+@contextmanager
+def short_of_memory(broker: Node) -> Iterator[None]:
+    """A memory alarm: nothing is read from connections that publish."""
+    broker.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+    try:
+        yield
+    finally:
+        broker.ctl("set_vm_memory_high_watermark", "0.4")
+
+
+_OUTAGES = {"SIGKILL of the broker": killed, "SIGSTOP of the broker": frozen, "memory alarm": short_of_memory}
+
+
+def send_held(ledger: Ledger, names: list[str], release: Path) -> list[Sent]:
+    """Send tasks that run until the file `release` exists, and return them when all have begun."""
+    sent = [one for name in names * _OF_EACH if (one := ledger.book.send(name, str(release))) is not None]
+    assert len(sent) == len(names) * _OF_EACH
+    eventually(lambda: all(ledger.starts()[one.number] for one in sent), 30, "bodies that run")
+    return sent
+
+
+def end_in_an_outage(ledger: Ledger, release: Path, outage: AbstractContextManager[None]) -> float:
+    """Let bodies end in an outage that goes on until their limits are long over; return when it was over."""
+    begun = time.monotonic()
+    with outage:
+        assert time.monotonic() - begun < _LIMIT_SECONDS - 1, "the machine is too busy: the limits are over already"
+        release.touch()
+        time.sleep(max(0.0, begun + _OUTAGE_SECONDS - time.monotonic()))
+    return now()
+
+
+@pytest.mark.parametrize("fault", _OUTAGES)
+def test_what_ends_within_its_limit_in_an_outage_has_succeeded(
+    fault: str,
+    own_broker: Node,
+    own_broker_settings: Settings,
+    open_ledger: OpenLedger,
+    employ: StartWorker,
+    tmp_path: Path,
+) -> None:
+    """Their ends cannot be told before their limits are over: nobody is killed for that, and all succeed."""
+    ledger = open_ledger(own_broker_settings)
+    worker = employ(ledger, "--processes", "1", "--slots", "16")
+    send_held(ledger, _WITH_LIMIT + _NEIGHBOURS, tmp_path / "release")
+    fault_ended = end_in_an_outage(ledger, tmp_path / "release", _OUTAGES[fault](own_broker))
+    verdict = ledger.check(f"{fault} for longer than a time limit", fault_ended)
+    assert not verdict.failures
+    assert not [event.fields for event in ledger.events.all() if event.status == "FAILURE"]
+    assert not verdict.duplicated_late
+    assert "died" not in worker.log
+    assert "exceeded" not in worker.log
+
+
+@pytest.mark.parametrize("fault", _OUTAGES)
+def test_what_exceeds_its_limit_in_an_outage_fails_alone(
+    fault: str,
+    own_broker: Node,
+    own_broker_settings: Settings,
+    open_ledger: OpenLedger,
+    employ: StartWorker,
+    tmp_path: Path,
+) -> None:
+    """It is TimeLimitExceeded, and its process ends: the ends of those beside it, not told before, are told yet."""
+    ledger = open_ledger(own_broker_settings)
+    employ(ledger, "--processes", "1", "--slots", "16")
+    send_held(ledger, ["faulty.mixed.early_limited"], tmp_path / "never")
+    send_held(ledger, _NEIGHBOURS, tmp_path / "release")
+    fault_ended = end_in_an_outage(ledger, tmp_path / "release", _OUTAGES[fault](own_broker))
+    verdict = ledger.check(f"{fault} while tasks exceed their time limit", fault_ended)
+    assert verdict.failures == {"TimeLimitExceeded": _OF_EACH}
+
+
+pytestmark = pytest.mark.timeout(150)
