@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from faulty.tasks import begin, write_line
 from limetask import Application, task
+
+from .tasks import begin, write_line
 
 _LIMIT_SECONDS = 8.0  # as test_time_limits.py knows
 _GENEROUS_SECONDS = 300.0
