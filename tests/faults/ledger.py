@@ -85,6 +85,10 @@ class EventLog:
             channel.queue_bind(self._queue, exchange, "core.task.#")
         self._thread.start()
 
+    def move_to(self, settings: Settings) -> None:
+        """Listen at another node of the same cluster from the next connection on."""
+        self._settings = settings
+
     def close(self) -> None:
         self._stopped.set()
         self._thread.join(10)
@@ -202,6 +206,10 @@ class Ledger:
         eventually(lambda: self.book.send(task_name, 0.0), timeout, "a send that returns")
         eventually(lambda: self.events.first_end_after(moment), timeout, "a new completion")
 
+    def wait_for_ends(self, timeout: float) -> None:
+        """Return when all tasks have ended, for faults after which that takes longer than `check` waits."""
+        eventually(lambda: all(map(self._is_ended, self.book.confirmed)), timeout, "an end of every task")
+
     def check(
         self, fault: str, fault_ended: float, recovered: float | None = None, *, were_silent: bool = False
     ) -> Verdict:
@@ -251,11 +259,14 @@ class Ledger:
         while any(map(self._is_stuck, self._unknown_ids())) and time.monotonic() < deadline:
             time.sleep(0.05)
 
+    def _is_ended(self, sent: Sent) -> bool:
+        status = self.status_of(sent)
+        return status is not None and status.is_completed()
+
     def _is_told_and_recorded(self, sent: Sent) -> bool:
         if sent.task_id not in self.events.by_task and not self.events.was_deaf:
             return False
-        status = self.status_of(sent)
-        return status is not None and status.is_completed()
+        return self._is_ended(sent)
 
     def _wait_for_empty_queues(self, timeout: float) -> None:
         """Copies of tasks whose send was unknown or came again may still wait."""

@@ -21,7 +21,6 @@ from tests.faults.ledger import Ledger, Verdict, now
 from tests.faults.model import Deeds, Judgement, Look, judge
 from tests.faults.schedule import orders, schedule
 from tests.faults.torture import Senders, Torturer, Watcher, lives_of, look_of_event
-from tests.waiting import eventually
 
 _SECONDS = float(os.environ.get("LIMETASK_TORTURE_SECONDS", in_form(30, 240)))
 _SEED = int(os.environ.get("LIMETASK_TORTURE_SEED", in_form(1, random.randrange(1_000_000))))
@@ -44,11 +43,6 @@ def looks_at_events(ledger: Ledger) -> Mapping[str, Sequence[Look]]:
     return looks
 
 
-def all_have_ended(ledger: Ledger) -> bool:
-    statuses = map(ledger.status_of, ledger.book.confirmed)
-    return all(status is not None and status.is_completed() for status in statuses)
-
-
 def torture(ledger: Ledger, employ: StartWorker) -> tuple[Verdict, Judgement]:
     """Do everything that the seed says, and return what the ledger and the model say of it."""
     deeds = Deeds(ledger.settings.worker_timeout, ledger.settings.max_deliveries)
@@ -60,7 +54,7 @@ def torture(ledger: Ledger, employ: StartWorker) -> tuple[Verdict, Judgement]:
                 ledger.wait_for_starts(_DAEMONS)
                 torturer.follow(schedule(_SEED, _SECONDS, _DAEMONS, _WORKER_TIMEOUT))
             fault_ended = now()
-            eventually(lambda: all_have_ended(ledger), _REST_SECONDS, "an end of every task")
+            ledger.wait_for_ends(_REST_SECONDS)
         verdict = ledger.check(f"processes stopped and killed at random for {_SECONDS:g} s", fault_ended)
         torturer.assert_nothing_is_left()
         watcher.look_at_all()
