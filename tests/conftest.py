@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -112,9 +112,15 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
     with ExitStack() as stack:
 
         def start(
-            settings: Settings, *arguments: str, ready: bool = True, folder: Path | None = None, **environment: str
+            settings: Settings,
+            *arguments: str,
+            ready: bool = True,
+            folder: Path | None = None,
+            inside: Sequence[str] = (),
+            **environment: str,
         ) -> Worker:
-            worker = Worker(settings, arguments, environment, tmp_path / f"worker-{uuid.uuid4().hex[:6]}.log", folder)
+            log = tmp_path / f"worker-{uuid.uuid4().hex[:6]}.log"
+            worker = Worker(settings, arguments, environment, log, folder, inside)
             stack.callback(worker.kill)
             if ready:
                 worker.wait_until_ready()

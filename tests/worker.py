@@ -44,11 +44,13 @@ class Worker:
         environment: Mapping[str, str],
         log_path: Path,
         folder: Path | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
+        """`inside` are the first words of the command line, which have the rest run somewhere else."""
         self._log_path = log_path
         with log_path.open("w") as log:
             self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("limetask-worker"), *arguments],
+                [*inside, Path(sys.executable).with_name("limetask-worker"), *arguments],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment_of(settings) | dict(environment),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -41,12 +41,25 @@ def open_ledger(tmp_path: Path) -> Iterator[OpenLedger]:
 
 @pytest.fixture
 def employ(start_worker: StartWorker) -> StartWorker:
-    """Start a worker that runs a ledger's tasks: `employ(ledger, "--slots", "4")`. `settings=` gives it others."""
+    """Start a worker that runs a ledger's tasks: `employ(ledger, "--slots", "4")`. `settings=` gives it others.
 
-    def start(ledger: Ledger, *arguments: str, settings: Settings | None = None, **environment: str) -> Worker:
+    `inside=` are the words of a command that has it run somewhere else, as on another host.
+    """
+
+    def start(
+        ledger: Ledger,
+        *arguments: str,
+        settings: Settings | None = None,
+        inside: Sequence[str] = (),
+        **environment: str,
+    ) -> Worker:
         paths = {"PYTHONPATH": os.pathsep.join(map(str, (_PACKAGES, _FAILPOINTS)))}
         worker = start_worker(
-            settings or ledger.settings, "faulty", "--log-level", "warning", *arguments, **(paths | environment)
+            settings or ledger.settings,
+            *("faulty", "--log-level", "warning"),
+            *arguments,
+            inside=inside,
+            **(paths | environment),
         )
         return ledger.employ(worker)
 

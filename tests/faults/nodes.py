@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,14 @@ _SCRIPTS = Path(__file__).parent.parent.parent / "scripts"
 class Node:
     """A server that `scripts/rabbitmq` or `scripts/postgresql` starts in a folder of its own."""
 
-    def __init__(self, script: str, folder: Path) -> None:
+    def __init__(
+        self, script: str, folder: Path, inside: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`inside` are the first words of the command line, which have the script run somewhere else."""
         self._script = script
         self._folder = folder
+        self._inside = inside
+        self._environment = environment or {}
         self.url = ""
 
     def up(self) -> None:
@@ -41,9 +46,9 @@ class Node:
         """Stop it and remove its data."""
         self._run("down")
 
-    def ctl(self, *arguments: str) -> None:
-        """Run rabbitmqctl."""
-        self._run("ctl", *arguments)
+    def ctl(self, *arguments: str) -> str:
+        """Run rabbitmqctl and return what it says."""
+        return self._run("ctl", *arguments)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send its process a signal that ends it, and return when it has ended."""
@@ -60,6 +65,10 @@ class Node:
         finally:
             os.kill(self._pid, signal.SIGCONT)
 
+    def log(self) -> str:
+        """Return what it has written so far."""
+        return (self._folder / self._script / "log").read_text()
+
     @property
     def _pid(self) -> int:
         return int((self._folder / self._script / "server.pid").read_text())
@@ -69,15 +78,16 @@ class Node:
         if (self._folder / self._script / "kind").read_text().strip() != "server":
             pytest.skip(f"needs an installed {self._script}, not a container")
 
-    def _run(self, *arguments: str) -> None:
+    def _run(self, *arguments: str) -> str:
         done = self._call(*arguments)
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def _call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         without = {name: value for name, value in os.environ.items() if name not in (BROKER_URL, POSTGRES_URL)}
         return subprocess.run(
-            [_SCRIPTS / self._script, *arguments],
-            env=without | {"LIMETASK_SERVICES_DIR": str(self._folder)},
+            [*self._inside, _SCRIPTS / self._script, *arguments],
+            env=without | {"LIMETASK_SERVICES_DIR": str(self._folder)} | dict(self._environment),
             capture_output=True,
             text=True,
             check=False,

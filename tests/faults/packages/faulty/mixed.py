@@ -11,7 +11,7 @@ from pathlib import Path
 
 from limetask import Application, task
 
-from .tasks import begin, write_line
+from .tasks import begin, end, write_line
 
 _LIMIT_SECONDS = 8.0  # as test_time_limits.py knows
 _GENEROUS_SECONDS = 300.0
@@ -111,3 +111,4 @@ def _told(trace: str, number: int) -> Iterator[None]:
     write_line(f"{trace}.times", f"{number} began {time.time()}")
     yield
     write_line(f"{trace}.times", f"{number} ended {time.time()}")
+    end(trace, number)
