@@ -14,7 +14,10 @@ from tests.waiting import eventually
 
 EARLY = "faulty.tasks.early"
 LATE = "faulty.tasks.late"
-MIXED = (EARLY, LATE, "faulty.tasks.limited", LATE, "faulty.tasks.coroutine", LATE, EARLY, LATE)
+MIXED = (
+    *(EARLY, LATE, "faulty.mixed.early_within_limit", LATE, "faulty.mixed.early_async", LATE, EARLY, LATE, EARLY, LATE),
+    *("faulty.mixed.early_within_limit", LATE, "faulty.mixed.early_forking", LATE, "faulty.mixed.early_async", LATE),
+)
 """All kinds, half of them late."""
 
 _LATE_TASKS = frozenset(f"faulty.tasks.{name}" for name in ("late", "held_late", "poison")) | {

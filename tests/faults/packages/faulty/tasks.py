@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
-import multiprocessing
 import os
 import signal
 import time
@@ -24,32 +22,6 @@ def early(app: Application, trace: str, number: int, seconds: float) -> int:
 def late(app: Application, trace: str, number: int, seconds: float) -> int:
     """The same with late ack."""
     return _take_time(trace, number, seconds)
-
-
-@task(time_limit=30.0)
-def limited(app: Application, trace: str, number: int, seconds: float) -> int:
-    """The same with a time limit."""
-    return _take_time(trace, number, seconds)
-
-
-@task
-async def coroutine(app: Application, trace: str, number: int, seconds: float) -> int:
-    """The same as a coroutine."""
-    begin(trace, number)
-    await asyncio.sleep(seconds)
-    return end(trace, number)
-
-
-@task
-def forking(app: Application, trace: str, number: int, seconds: float) -> int:
-    """Have a forked process take the time, which then ends like any program."""
-    begin(trace, number)
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=[seconds])
-    child.start()
-    child.join()
-    if child.exitcode != 0:
-        raise RuntimeError(f"the forked process ended with {child.exitcode}")
-    return end(trace, number)
 
 
 @task
