@@ -183,6 +183,7 @@ def test_a_message_that_is_no_valid_unicode_is_written(log_format: LogFormat, mo
     """A message with the name of a file that is no valid Unicode is written, with something in its place."""
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, "utf-8", "backslashreplace", write_through=True))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's would keep the line for its report
     configure_logging(log_format, "info", "host.12.a")
     logger.info("no such file: %s", "a\udcff", extra={WORK_FIELD: work_of(lambda app: None)})
     assert written.getvalue().count(b"\n") == 1
