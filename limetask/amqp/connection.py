@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.session import Session, open_pika_connection
+from limetask.amqp.unanswered import LOOK_SECONDS
 from limetask.amqp.url import connection_parameters
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.logs import careful_logger
@@ -271,6 +272,11 @@ class Connection:
         """Return True while a delivery is still ours to ack: its connection has not been lost since."""
         return self._session is not None and self._session.is_alive and delivery.epoch == self._session.epoch
 
+    def renew(self, reason: str) -> None:
+        """Connect again: what the connection had on the broker seems to be gone. Without effect if there is none."""
+        if self._session is not None:
+            self._session.end(ConnectionLostError(reason))
+
     async def _keep_open(self) -> None:
         failures = 0
         while True:
@@ -283,7 +289,7 @@ class Connection:
                 continue
             failures = 0
             self._note_success()
-            error = await session.closed
+            error = await _end_of(session)
             self._session = None
             logger.warning("the connection to the broker is lost: %s", error)
 
@@ -347,3 +353,11 @@ def _failed(error: BrokerError) -> asyncio.Future[None]:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     future.set_exception(error)
     return future
+
+
+async def _end_of(session: Session) -> BrokerError:
+    """Return why a session has ended, once it has."""
+    while not session.closed.done():
+        await asyncio.wait([session.closed], timeout=LOOK_SECONDS)
+        session.end_if_unanswered()
+    return session.closed.result()

@@ -19,6 +19,7 @@ from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import HANDSHAKE_TOO_SLOW, map_error, map_error_of_opening, unreachable
 from limetask.amqp.frames import encode_ack, encode_publish
 from limetask.amqp.pika_connection import PikaConnection
+from limetask.amqp.unanswered import Unanswered
 from limetask.codec import DEFAULT_FRAME_BYTES, fitting_dead_letter
 from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope, MessageKind
@@ -54,7 +55,11 @@ class Session:
         self._publish_number = 0
         self._unconfirmed: dict[int, _Unconfirmed] = {}
         self._returned: set[str | None] = set()
+        self._unanswered = Unanswered()
+        self._is_blocked = False
         connection.add_on_close_callback(lambda _, error: self._on_connection_closed(error))
+        connection.add_on_connection_blocked_callback(lambda *_: self._note_blocked(is_blocked=True))
+        connection.add_on_connection_unblocked_callback(lambda *_: self._note_blocked(is_blocked=False))
 
     @property
     def is_alive(self) -> bool:
@@ -66,9 +71,18 @@ class Session:
         """What the broker said of itself when it was connected to."""
         return str((self._connection.server_properties or {}).get("version", "unknown"))
 
+    def end_if_unanswered(self) -> None:
+        """End this session if the broker has left a publish unanswered for a minute: another may get an answer."""
+        oldest = next(iter(self._unconfirmed), None)
+        if self._unanswered.look(oldest, self._publish_number, is_blocked=self._is_blocked):
+            self.end(ConnectionLostError("the broker has neither confirmed nor refused a message for a minute"))
+
+    def _note_blocked(self, *, is_blocked: bool) -> None:
+        self._is_blocked = is_blocked
+
     async def open_channel(self) -> None:
         self._channel = await self._call(partial(self._connection.channel, on_open_callback=None), "on_open_callback")
-        self._channel.add_on_close_callback(lambda _, error: self._end(error))
+        self._channel.add_on_close_callback(lambda _, error: self.end(error))
         self._channel.add_on_cancel_callback(lambda frame: self._end_by_cancel(frame.method.consumer_tag))
         self._channel.add_on_return_callback(self._on_return)
         self._channel.add_callback(lambda _: self._getting.set_result(None), [pika.spec.Basic.GetEmpty], False)
@@ -266,13 +280,14 @@ class Session:
             self._ending = self._loop.create_task(self._tell_why_cancelled(consumer.queue))
 
     async def _tell_why_cancelled(self, queue: str) -> None:
-        self._end(await why_cancelled(queue, self.find_queue(queue, namespace="")))
+        self.end(await why_cancelled(queue, self.find_queue(queue, namespace="")))
 
     def _on_connection_closed(self, error: BaseException) -> None:
-        self._end(error)
+        self.end(error)
         self._socket_closed.set_result(None)
 
-    def _end(self, error: BaseException) -> None:
+    def end(self, error: BaseException) -> None:
+        """End this session, unless it has ended: all that it has not confirmed fails."""
         if self.closed.done():
             return
         mapped = self._map(error)

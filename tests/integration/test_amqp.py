@@ -378,3 +378,28 @@ def test_a_broker_that_dies_in_the_handshake_is_unreachable(settings: Settings, 
 
     with hanging_up() as port:
         assert run(main(port)) == attempts
+
+
+def test_a_renewed_connection_has_its_reply_queue_and_consumers_again(settings: Settings, namespace: str) -> None:
+    """Whoever suspects that the broker has lost them connects again; what is not confirmed by then is unknown."""
+    names = Names(settings.namespace)
+    replies: list[Delivery] = []
+    taken: list[Delivery] = []
+
+    async def main() -> None:
+        connection = Connection(settings, "test")
+        connection.set_reply_queue(ReplyQueue(names.events_exchange, names.reply_key("a"), 10, replies.append))
+        await connection.ready(10)
+        await connection.consume(Subscription(names.task_queue("asap"), 10, taken.append))
+        unconfirmed = connection.publish(names.events_exchange, names.reply_key("a"), message())
+        connection.renew("a test")
+        with pytest.raises(ConnectionLostError):
+            await unconfirmed
+        await connection.publish_until_confirmed(names.events_exchange, names.reply_key("a"), message("again"))
+        await connection.publish_until_confirmed(names.tasks_exchange, names.task_queue("asap"), message("task"))
+        await until(lambda: taken and replies)
+        assert (replies[-1].envelope.body, taken[-1].envelope.body) == (b"again", b"task")
+        await connection.close()
+        connection.renew("it is closed")
+
+    asyncio.run(asyncio.wait_for(main(), 60))

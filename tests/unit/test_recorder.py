@@ -69,6 +69,10 @@ class Broker:
 
     async def consume(self, subscription: Subscription) -> None:
         self.subscription = subscription
+        self.facts.append("consumes")
+
+    async def cancel_consumers(self) -> None:
+        self.facts.append("cancelled")
 
     async def declare(self, topology: object) -> None:
         """All is there."""
@@ -212,7 +216,7 @@ def test_a_start_is_written_with_its_end(settings: Settings, broker: Broker) -> 
             await until(lambda: "acked 2" in broker.facts)
 
     run(scenario)
-    assert broker.facts == ["wrote 2", "acked 2"]
+    assert broker.facts[1:] == ["wrote 2", "acked 2"]
     assert has_ended(settings, start)
 
 
@@ -227,7 +231,7 @@ def test_a_lone_end_waits_for_nothing(settings: Settings, broker: Broker) -> Non
                 await until(lambda tag=number: f"acked {tag}" in broker.facts)  # type: ignore[misc]
 
     run(scenario)
-    assert broker.facts == ["wrote 1", "acked 1", "wrote 1", "acked 2", "wrote 1", "acked 3"]
+    assert broker.facts[1:] == ["wrote 1", "acked 1", "wrote 1", "acked 2", "wrote 1", "acked 3"]
 
 
 def test_a_lone_start_is_written_soon(settings: Settings, broker: Broker) -> None:
@@ -251,7 +255,7 @@ def test_what_is_there_shares_a_transaction(settings: Settings, broker: Broker) 
             await until(lambda: "acked 301" in broker.facts)
 
     run(scenario)
-    assert broker.facts == ["wrote 600", "acked 301"]
+    assert broker.facts[1:] == ["wrote 600", "acked 301"]
     assert all(has_ended(settings, start) for start in starts)
 
 
@@ -272,7 +276,7 @@ def test_at_a_high_rate_what_comes_soon_shares_a_transaction(
             await until(lambda: "acked 4" in broker.facts)
 
     run(scenario)
-    assert broker.facts == ["wrote 1", "acked 1", "wrote 3", "acked 4"]
+    assert broker.facts[1:] == ["wrote 1", "acked 1", "wrote 3", "acked 4"]
 
 
 @pytest.mark.parametrize(("limit", "value"), [("_BATCH", 2), ("_BATCH_BYTES", 1 + len(ended(started()).body))])
@@ -288,7 +292,7 @@ def test_a_transaction_has_a_limit(
             await until(lambda: "acked 5" in broker.facts)
 
     run(scenario)
-    assert broker.facts == ["wrote 2", "acked 2", "wrote 2", "acked 4", "wrote 1", "acked 5"]
+    assert broker.facts[1:] == ["wrote 2", "acked 2", "wrote 2", "acked 4", "wrote 1", "acked 5"]
 
 
 def test_a_claim_sees_all_starts_before_it(settings: Settings, broker: Broker) -> None:
@@ -301,7 +305,7 @@ def test_a_claim_sees_all_starts_before_it(settings: Settings, broker: Broker) -
             await until(lambda: "acked 4" in broker.facts)
 
     run(scenario)
-    assert broker.facts == ["wrote 1", "decided 2", "wrote 1", "acked 4"]
+    assert broker.facts[1:] == ["wrote 1", "decided 2", "wrote 1", "acked 4"]
     assert [verdict.decision for verdict in broker.verdicts] == [Decision.RUN, Decision.RUN]
 
 
@@ -435,6 +439,19 @@ def test_a_claim_that_is_taken_back_while_it_is_decided_leaves_no_start(
         assert store.read(first.task_id, first.app) is None
 
 
+def test_a_recorder_that_hears_nothing_consumes_anew(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue may have lost it; one that hears something, and be it itself, is left alone."""
+    monkeypatch.setattr(recorder_module, "_WATCH_EVERY_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with recording(replace(settings, worker_timeout=0.1), broker):
+            await until(lambda: broker.facts[:5] == ["consumes", *("cancelled", "consumes") * 2])
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("recorder", [NAME, "another.2"])
 def test_only_who_hears_itself_takes_a_worker_for_silent(settings: Settings, broker: Broker, recorder: str) -> None:
     """A worker that gives no sign of life loses its early tasks by this recorder's echoes, and by nobody else's."""
@@ -490,7 +507,7 @@ def test_a_record_that_the_store_refuses_is_set_aside_alone(
 
     run(scenario)
     assert [letter.body for letter in broker.letters] == [mixed.body]
-    assert broker.facts == ["wrote 1", "acked 1"]
+    assert broker.facts[1:] == ["wrote 1", "acked 1"]
 
 
 OPEN_THE_STORE = """

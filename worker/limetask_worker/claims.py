@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # An answer may be lost with a connection, so it is asked for again; asking twice changes nothing.
 _ASK_AGAIN_SECONDS = 5.0
 _QUEUE_LENGTH = 10_000
+# Without any answer the connection is renewed after this time, and then after twice the time.
+_FIRST_PAUSE_SECONDS = 20.0
+_LAST_PAUSE_SECONDS = 600.0
 
 _Question = tuple[str, int, datetime]
 
@@ -35,6 +38,8 @@ class Claims:
         self._names = names
         self._reply_key = names.reply_key(secrets.token_hex(8))
         self._asked: dict[_Question, asyncio.Future[Verdict]] = {}
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._renewal_at: float | None = None
         publishing.set_reply_queue(ReplyQueue(names.events_exchange, self._reply_key, _QUEUE_LENGTH, self._on_delivery))
 
     async def verdict(self, start: Started, *, may_run_again: bool, may_begin_elsewhere: bool) -> Verdict:
@@ -52,9 +57,27 @@ class Claims:
                 await asyncio.wait([answer], timeout=_ASK_AGAIN_SECONDS)
                 if not answer.done():
                     logger.warning("no recorder has answered yet whether task %s may run: it waits", start.task_id)
+                    self._renew_now_and_then()
             return answer.result()
         finally:
             self._asked.pop(question, None)
+
+    def _renew_now_and_then(self) -> None:
+        """Have another reply queue: a cluster may have deleted ours when it took this node for dead.
+
+        More and more seldom, since there may just be no recorder.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._renewal_at is None:
+            self._renewal_at = now + self._pause
+        elif now >= self._renewal_at:
+            self._pause = min(2 * self._pause, _LAST_PAUSE_SECONDS)
+            self._renewal_at = now + self._pause
+            self._publishing.renew("no recorder has answered for long: the reply queue may be gone")
+
+    def _note_answer(self) -> None:
+        self._pause = _FIRST_PAUSE_SECONDS
+        self._renewal_at = None
 
     def _on_delivery(self, delivery: Delivery) -> None:
         try:
@@ -62,6 +85,7 @@ class Claims:
         except MessageRefusedError as exc:
             logger.warning("ignoring a reply: %s", exc)
             return
+        self._note_answer()
         answer = self._asked.get((verdict.task_id, verdict.attempt, verdict.started_at))
         # What was asked twice is answered twice. Whoever has let the task go has taken its start back after asking.
         if answer is not None and not answer.done():

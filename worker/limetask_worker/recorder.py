@@ -78,6 +78,7 @@ _READ_EVERY_SECONDS = 0.025
 _LINGER_SECONDS = 0.005
 _YOUNG_OBJECTS = 20_000
 _WATCH_EVERY_SECONDS = 2.0
+_CANCEL_SECONDS = 5.0
 _PRUNE_EVERY_SECONDS = 600.0
 _PRUNE_ROWS = 1000
 _PRUNE_PAUSE_SECONDS = 0.05  # so that it is faster than tasks can come
@@ -100,6 +101,7 @@ class Recorder:
         self._arrived = asyncio.Event()
         self._more_than_starts = asyncio.Event()
         self._batch_begun = 0.0
+        self._heard_at = time.monotonic()
         self._rate = Rate()
         self._acting = Acting(publishing, self._names)
         self._store = PatientStore(settings.resolved_store_url)
@@ -152,6 +154,7 @@ class Recorder:
         self._store.close()
 
     def _on_delivery(self, delivery: Delivery) -> None:
+        self._heard_at = time.monotonic()
         self._pending.append(delivery)
         self._arrived.set()
         if delivery.envelope.kind != MessageKind.STARTED:
@@ -251,6 +254,8 @@ class Recorder:
         while True:
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
             await self._bind_anew()
+            if self._seems_deaf():
+                await self._consume_anew()
             await self._handlers.tend()
 
     async def _echo_for_ever(self) -> None:
@@ -258,6 +263,21 @@ class Recorder:
 
     def _echo(self) -> Envelope:
         return encode_echo(Echo(self._name, time.monotonic()))
+
+    def _seems_deaf(self) -> bool:
+        """Return True if nothing has come for long, our own echoes neither: we stand by, or the queue has lost us."""
+        return not self._pending and time.monotonic() - self._heard_at > self._settings.worker_timeout / 2
+
+    async def _consume_anew(self) -> None:
+        """Be another consumer. For one that stands by it is all the same; one that the queue has lost is freed."""
+        self._heard_at = time.monotonic()
+        try:
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await self._consuming.cancel_consumers()
+        except (BrokerError, TimeoutError):
+            self._consuming.renew("the results queue's consumer could not be cancelled")
+        with contextlib.suppress(BrokerError):  # it is renewed with its connection
+            await self.start()
 
     async def _bind_anew(self) -> None:
         # Nobody is told when a binding is taken away.
