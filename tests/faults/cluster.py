@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -64,10 +64,9 @@ def cluster(size: int, folder: Path, net_ticktime: int) -> Iterator[Cluster]:
         members = [Member(host, _node_on(host, folder / host.name)) for host in stack.enter_context(network(size))]
         cookie = secrets.token_hex(10)
         for member in members:
-            _prepare(folder / member.host.name / "rabbitmq", members, cookie, net_ticktime)
+            _prepare(folder / member.host.name / "rabbitmq", {members[0].name, member.name}, cookie, net_ticktime)
         stack.callback(_all_at_once, [member.node.down for member in members])
-        # All together would wait, each for a random time, so that one is the first.
-        members[0].node.up()
+        members[0].node.up()  # the others join it
         started = Cluster(members)
         started.up()
         yield started
@@ -81,7 +80,7 @@ def _name_on(host: Host) -> str:
     return f"rabbit@{host.address}"
 
 
-def _prepare(state: Path, members: Sequence[Member], cookie: str, net_ticktime: int) -> None:
+def _prepare(state: Path, known: Iterable[str], cookie: str, net_ticktime: int) -> None:
     """Leave for the start script what it would choose by itself for a node that is alone."""
     (state / "conf.d").mkdir(parents=True)
     (state / "kind").write_text("server\n")
@@ -89,7 +88,7 @@ def _prepare(state: Path, members: Sequence[Member], cookie: str, net_ticktime: 
     (state / ".erlang.cookie").write_text(cookie)
     lines = [
         "cluster_formation.peer_discovery_backend = classic_config",
-        *(f"cluster_formation.classic_config.nodes.{n} = {one.name}" for n, one in enumerate(members, start=1)),
+        *(f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(sorted(known), start=1)),
         f"net_ticktime = {net_ticktime}",
     ]
     (state / "conf.d" / "cluster.conf").write_text("\n".join([*lines, ""]))
