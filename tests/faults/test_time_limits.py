@@ -16,7 +16,7 @@ from tests.faults.load import Sent
 from tests.faults.nodes import Node
 from tests.waiting import eventually
 
-_LIMIT_SECONDS = 8.0  # that of the tasks in faulty.mixed
+_LIMIT_SECONDS = 10.0  # that of the tasks in faulty.mixed
 # A supervisor kills what holds up its process three seconds after the limit, and looks once a second.
 _OUTAGE_SECONDS = _LIMIT_SECONDS + 6.0
 _OF_EACH = 3
