@@ -1,6 +1,6 @@
 # Each target sets up what it needs, also on a machine that has nothing but Python.
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults soak bench check format setup up down clean
+.PHONY: help demo test versions faults soak bench check format setup up down clean
 
 help:  ## say what there is
 	@echo "limetask: make TARGET"
@@ -12,6 +12,9 @@ demo:  ## see a task's whole life: a CRM, two applications, one worker (a minute
 
 test:  ## run all tests against a real RabbitMQ, PostgreSQL and SQLite; ARGS="tests/unit -k codec" for some
 	@scripts/test $(ARGS)
+
+versions:  ## the unit tests and a short end-to-end run with every other Python that is here (2 minutes)
+	@scripts/versions $(ARGS)
 
 faults:  ## break everything on purpose, at length, and write docs/reliability.md (10 minutes)
 	@scripts/faults
@@ -44,4 +47,4 @@ down:  ## stop what `make up` started
 	@scripts/redis down
 
 clean: down  ## stop the services, and remove the virtual environment and caches
-	@rm -rf .venv .services .setup.lock build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@rm -rf .venv* .services .setup.lock build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -19,7 +19,7 @@ import pydantic
 import pytest
 
 from limetask import ArgumentsError, ResultError
-from limetask.arguments import encode_arguments
+from limetask.arguments import encode_arguments, type_name
 from limetask.results import encode_result
 
 LIMIT = 1024**2
@@ -231,7 +231,7 @@ def generated() -> Iterator[int]:
         (np.bool_(True), "numpy.bool", "bool(x)"),
         (np.arange(3), "numpy.ndarray", "x.tolist()"),
         (np.array(3), "numpy.ndarray", "int(x)"),
-        (PurePosixPath("a"), "pathlib.PurePosixPath", "str(x)"),
+        (PurePosixPath("a"), type_name(PurePosixPath()), "str(x)"),
         (collections.deque([1]), "collections.deque", "list(x)"),
         (generated(), "generator", "list(x)"),
         (MappingProxyType({"a": 1}), "mappingproxy", "dict(x)"),
