@@ -64,7 +64,7 @@ def check_can_be_called(function: Callable[..., Any], what: str, result: str, ex
             f"{what} is a context manager, and a worker would not enter it: declare a function, `{example}`, that "
             "uses it in a `with` statement"
         )
-    first = next(iter(own_signature_of(function).parameters), None)
+    first = _first_name(function)
     if first in ("self", "cls"):
         raise DeclarationError(f"{what} {_method_fault(function, first)}: declare a function, `{example}`")
 
@@ -96,6 +96,14 @@ def advice_on_one_name(function: Callable[..., Any], option: str) -> str:
         f"Functions that another function makes share its name: use @functools.wraps(function) where a decorator makes "
         f"them, or give each a name, {option}"
     )
+
+
+def _first_name(function: Callable[..., Any]) -> str:
+    """Return the name of the first parameter: of what is wrapped, if the wrapper passes on whatever comes."""
+    first = next(iter(own_signature_of(function).parameters.values()), None)
+    if first is not None and first.kind is first.VAR_POSITIONAL:
+        first = next(iter(signature_of(function).parameters.values()), None)
+    return first.name if first else ""
 
 
 def _way_out(function: object, example: str) -> str:

@@ -93,11 +93,30 @@ def with_the_application_as_well(function: Callable[..., Any]) -> Callable[..., 
     return wrapper
 
 
+def passed_on(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def with_an_object(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that makes the object which a method needs."""
+
+    @functools.wraps(function)
+    def wrapper(app: Application) -> Any:
+        return function(Shop(), app)
+
+    return wrapper
+
+
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [
         (Shop.refund, "'shop.x' is a method of Shop, and a worker has no object to call it on"),
         (Shop.rename, "'shop.x' is a method of Shop"),
+        (passed_on(Shop.refund), "'shop.x' is a method of Shop"),
         (bound_like_celery, "calls its first parameter 'self', and that is always the application"),
         (contextlib.contextmanager(opened), "is a context manager, and a worker would not enter it"),
         (contextlib.asynccontextmanager(opened_later), "is a context manager, and a worker would not enter it"),
@@ -127,6 +146,7 @@ def test_what_a_worker_could_not_run_as_it_is_meant_is_refused(function: Any, co
         text_called_app,
         with_names_for_type_checkers,
         with_the_application_as_well(app_last),
+        with_an_object(Shop.refund),
         lambda tenant: None,
     ],
 )
