@@ -228,10 +228,14 @@ class Echo:
     """A recorder's message to itself: it proves that the recorder hears what comes through the results queue.
 
     `recorder` names the process, and `sent_at` is when it was sent, in seconds of that process's monotonic clock.
+    `store_id` is the mark of the store that it writes to, and `store` the URL: one that is not active is heard by the
+    one that is.
     """
 
     recorder: str
     sent_at: float
+    store_id: str | None = None
+    store: str = ""
 
 
 @value

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -19,9 +22,14 @@ from limetask.status import Status, StatusReader, TaskStatus
 if TYPE_CHECKING:
     from limetask.store import Store
 
+logger = logging.getLogger(__name__)
+
 # `wait` asks the store at intervals that double from the first to the last.
 FIRST_POLL_SECONDS = 0.01
 LAST_POLL_SECONDS = 0.5
+
+_DOUBT_AFTER_SECONDS = 10.0
+_DOUBT_EVERY_SECONDS = 60.0
 
 
 class StatusLookup:
@@ -39,6 +47,7 @@ class StatusLookup:
         self._reader = reader
         self._store = Once(self._open_store, lambda store: store.close())
         self._readers: set[int] = set()
+        self._next_doubt = float("-inf")
 
     def status_of_any(self, task_id: str | uuid.UUID, app: str) -> TaskStatus:
         """Return a task's status, with its id in whatever form a user has it."""
@@ -50,7 +59,8 @@ class StatusLookup:
         """Return a task's status; raises NotFoundError and StoreError, see `get_status`."""
         if not ids.belongs_to(task_id, app):
             raise _not_found(task_id, app)
-        recorded = self._read(task_id, app)
+        with self._reading() as store:
+            recorded = store.read(task_id, app)
         heard = self._end_of(task_id, app)
         if heard is not None and (recorded is None or heard.attempt >= recorded.attempt):
             recorded = recorded if recorded is not None and recorded.is_completed() else heard
@@ -58,6 +68,7 @@ class StatusLookup:
         if recorded is not None and (recorded.finished_at is None or recorded.finished_at >= oldest):
             return self.bound(recorded)
         if recorded is None and ids.sent_at(task_id) >= oldest:
+            self._say_if_in_doubt(task_id)
             return pending(task_id, app, self._reader)
         raise _not_found(task_id, app)
 
@@ -72,13 +83,33 @@ class StatusLookup:
         """Return the status as its user gets it, who can refresh it."""
         return replace(status, _reader=self._reader)
 
+    def _say_if_in_doubt(self, task_id: str) -> None:
+        """Say that a task may not be pending at all, if nobody writes into this store: it may be the wrong one.
+
+        Looked at now and then, and only for a task that has waited for longer than most: the others cost nothing.
+        """
+        age = datetime.now(UTC) - ids.sent_at(task_id)
+        if age.total_seconds() < _DOUBT_AFTER_SECONDS or time.monotonic() < self._next_doubt:
+            return
+        self._next_doubt = time.monotonic() + _DOUBT_EVERY_SECONDS
+        with contextlib.suppress(StoreError), self._reading() as store:
+            if doubt := store.doubt():
+                logger.warning(
+                    "task %s is PENDING as far as the status store %s tells, but %s. Start a worker with the recorder "
+                    "there, or give this program the LIMETASK_STORE_URL of the workers: `limetask doctor` tells more",
+                    task_id,
+                    store.shown,
+                    doubt,
+                )
+
     def close(self) -> None:
         """Close the store. May be called twice."""
         store = self._store.take()
         if store is not None:
             store.close()
 
-    def _read(self, task_id: str, app: str) -> TaskStatus | None:
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Store]:
         # A signal handler, or a finalizer, may have interrupted this thread anywhere in here, where imports and
         # SQLAlchemy take locks that it would wait for in vain.
         reader = threading.get_ident()
@@ -89,7 +120,7 @@ class StatusLookup:
             )
         self._readers.add(reader)
         try:
-            return self._store.get().read(task_id, app)
+            yield self._store.get()
         finally:
             self._readers.discard(reader)
 

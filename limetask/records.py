@@ -244,7 +244,13 @@ def decode_echo(body: bytes) -> Echo:
     """Return which recorder sent this to itself, and when; raises MessageRefusedError for anything else."""
     with Refusing(MessageKind.ECHO):
         fields = decode_json(body)
-        return Echo(name_of(fields["recorder"]), float(fields["sent_at"]))
+        store_id = fields.get("store_id")  # older recorders do not tell
+        return Echo(
+            recorder=name_of(fields["recorder"]),
+            sent_at=float(fields["sent_at"]),
+            store_id=None if store_id is None else text_of(store_id),
+            store=text_of(fields.get("store", "")),
+        )
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -39,12 +39,16 @@ from sqlalchemy.types import TypeDecorator
 from limetask import ids
 from limetask.database import open_engine, store_errors
 from limetask.status import ErrorInfo, Status, TaskStatus
-from limetask.store_url import parse_store_url, sqlite_path
+from limetask.store_url import parse_store_url, shown_url, sqlite_path
 
 READ_SECONDS = 5
 """Time for PostgreSQL to answer a read, or for SQLite to get a lock."""
 
 _READ_CONNECTIONS = 5
+
+_MINUTE = timedelta(minutes=1)
+# A recorder says twice a minute that it is there, by its own clock.
+_SILENT_RECORDER = timedelta(minutes=5)
 
 _UNDEFINED_TABLE = "42P01"
 
@@ -114,6 +118,16 @@ event_handler = Table(
     Column("heard_at", UtcDateTime, nullable=False),
 )
 
+# One row, made with the table. `id` tells two stores apart whatever their URLs are; `recorder` is the one that writes
+# here, and `recorder_seen_at` is when it last said so, by its clock, once a minute while it is the active one.
+store_mark = Table(
+    "limetask_store",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("recorder", Text),
+    Column("recorder_seen_at", UtcDateTime),
+)
+
 _columns = task_status.c
 _BY_ID_AND_APP = select(
     _columns.task_id,
@@ -141,7 +155,9 @@ _HANDLERS = select(event_handler.c.name, event_handler.c.bindings, event_handler
     event_handler.c.name
 )
 
-SCHEMA_VERSION = "0004"
+_MARK = select(store_mark.c.id, store_mark.c.recorder, store_mark.c.recorder_seen_at)
+
+SCHEMA_VERSION = "0005"
 """The schema that this limetask writes and reads."""
 
 VERSION_TABLE = "limetask_schema_version"
@@ -167,6 +183,15 @@ class RecordedHandler:
     heard_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class StoreMark:
+    """Which store it is, and which recorder said last that it writes there, and when, by its clock: if one ever did."""
+
+    id: str
+    recorder: str | None
+    recorder_seen_at: datetime | None
+
+
 class Store:
     """Reads statuses. Safe in any thread; after a fork the child must make a Store of its own.
 
@@ -179,6 +204,11 @@ class Store:
         self._engine = open_engine(
             self._url, answer_seconds=READ_SECONDS, connections=_READ_CONNECTIONS, autocommit=True
         )
+
+    @property
+    def shown(self) -> str:
+        """The URL without what may be secret."""
+        return shown_url(self._url)
 
     def read(self, task_id: str, app: str) -> TaskStatus | None:
         """Return the status of the task with this id and this application, None if the store has none.
@@ -222,6 +252,29 @@ class Store:
                 RecordedHandler(name, tuple(orjson.loads(bindings)), heard_at)
                 for name, bindings, heard_at in self._rows(_HANDLERS)
             ]
+
+    def mark(self) -> StoreMark | None:
+        """Return the mark of the store, None if nothing was ever written, or by older recorders only.
+
+        Raises StoreError.
+        """
+        with store_errors(self._url):
+            return next((StoreMark(*row) for row in self._rows(_MARK)), None)
+
+    def doubt(self) -> str | None:
+        """Return why what is not recorded here may be recorded elsewhere, None if nothing speaks for it.
+
+        Raises StoreError.
+        """
+        mark = self.mark()
+        if mark is None:
+            return "nothing was ever recorded there" if self.schema_version() is None else None
+        if mark.recorder_seen_at is None:
+            return "no recorder has said that it writes there"
+        silent = datetime.now(UTC) - mark.recorder_seen_at
+        if silent < _SILENT_RECORDER:
+            return None
+        return f"the last recorder to write there, {mark.recorder}, has not done so for {silent // _MINUTE} minutes"
 
     def clock(self) -> datetime | None:
         """Return what time it is for the database, None for SQLite, which has no clock; raises StoreError."""

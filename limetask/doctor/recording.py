@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from contextlib import closing
 from datetime import UTC, datetime
 
 from limetask import ids
@@ -43,13 +44,23 @@ def examine_recorder(settings: Settings, backlog: int, consumers: int, *, may_tr
     except (BrokerError, StoreError) as exc:
         return Finding("recorder", f"it could not be tried: {exc}", "mend what it says")
     if seconds is None:
-        return Finding(
-            "recorder",
-            f"one is connected, but wrote nothing into this store for {_ROUND_TRIP_SECONDS:g} s ({backlog:,} wait)",
-            "give the recorder and this machine the same LIMETASK_STORE_URL, and look into the recorder's log",
-        )
+        return _elsewhere(settings, backlog)
     text = f"it records within {seconds * 1000:.0f} ms into this store, {backlog:,} records wait"
     return Finding("recorder", text, _backlog_remedy(backlog))
+
+
+def _elsewhere(settings: Settings, backlog: int) -> Finding:
+    with closing(Store(settings.resolved_store_url)) as store:
+        doubt = store.doubt() or "a recorder has said that it writes there within the last minutes"
+        text = (
+            f"one is connected, but wrote nothing into this store for {_ROUND_TRIP_SECONDS:g} s ({backlog:,} wait). "
+            f"This store is {store.shown}, and {doubt}"
+        )
+    return Finding(
+        "recorder",
+        text,
+        "give the recorder and this machine the same LIMETASK_STORE_URL, and look into the recorder's log",
+    )
 
 
 def _untried(backlog: int) -> Finding:

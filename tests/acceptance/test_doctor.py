@@ -70,8 +70,11 @@ def test_another_store_is_noticed(settings: Settings, start_worker: Callable[...
     examined = eventually(lambda: (done := examine(other)) and "recorder:" in done.stdout and done)
     assert examined.returncode == 1
     assert "wrote nothing into this store" in examined.stdout
+    assert f"This store is {other.store_url}, and no recorder has said that it writes there" in examined.stdout
     assert "the same LIMETASK_STORE_URL" in examined.stdout
-    assert worker.process.poll() is None
+    eventually(lambda: "with another status store" in worker.log)  # it hears the other one, which stands by
+    assert other.store_url in worker.log
+    assert settings.store_url in worker.log
 
 
 def test_an_absent_broker_and_dead_letters_are_told(settings: Settings, tmp_path: Path) -> None:

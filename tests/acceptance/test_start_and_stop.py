@@ -36,6 +36,15 @@ def test_the_banner_says_what_runs_where(settings: Settings, start_worker: Start
     assert worker.stop() == 0
 
 
+def test_a_misspelt_folder_of_the_store_is_told(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:
+    """The worker does not begin a store that nobody reads: it ends, and says what to do."""
+    wrong = replace(settings, store_url=f"sqlite:///{tmp_path}/lmietask/status.db")
+    worker = start_worker(wrong, "shop", "--processes", "1", ready=False)
+    assert worker.process.wait(30) == 1
+    assert f"there is no folder {tmp_path}/lmietask. Make it, or correct LIMETASK_STORE_URL" in worker.log
+    assert not (tmp_path / "lmietask").exists()
+
+
 def test_json_logs_carry_the_task(settings: Settings, start_worker: StartWorker) -> None:
     """Each line is one JSON object; a task's end has its id, name, application, attempt and duration."""
     worker = start_worker(settings, "shop", "--processes", "1", "--log-format", "json")

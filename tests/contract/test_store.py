@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,8 +21,9 @@ from sqlalchemy import inspect, make_url, text
 
 from limetask.errors import StoreError, StoreUrlError
 from limetask.message import Claim, HandlerBindings, HandlerGone, Released
+from limetask.settings import default_store_path
 from limetask.status import ErrorInfo
-from limetask.store import Store, task_status
+from limetask.store import Store, StoreMark, task_status
 from limetask_worker import schema
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 from tests.contract.records import (
@@ -419,14 +421,69 @@ def test_a_reader_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_upgrading_creates_the_folder(tmp_path: Path) -> None:
-    """The first recorder makes the file and the folders above it, whatever characters their names have."""
-    url, record = f"sqlite:///{tmp_path}/a b/#é/status.db", ended(new_id())
+def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
+    """The first recorder makes the file, whatever characters its folder's name has."""
+    (tmp_path / "a b" / "#\u00e9").mkdir(parents=True)
+    url, record = f"sqlite:///{tmp_path}/a b/#\u00e9/status.db", ended(new_id())
     schema.upgrade(url)
     with closing(Store(url)) as store, closing(StoreWriter(url)) as writer:
         writer.merge([record])
         assert store.read(record.task_id, "shop") == status_of(record)
-    assert (tmp_path / "a b" / "#é" / "status.db").exists()
+    assert (tmp_path / "a b" / "#\u00e9" / "status.db").exists()
+
+
+def test_the_folder_of_a_misspelt_path_is_not_made(tmp_path: Path) -> None:
+    """A recorder does not begin a store where nobody looks for one."""
+    with pytest.raises(StoreUrlError, match=f"there is no folder {tmp_path}/lmietask"):
+        schema.upgrade(f"sqlite:///{tmp_path}/lmietask/status.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_the_default_file_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has spelt that one."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = default_store_path()
+    assert path.is_relative_to(tmp_path)
+    schema.upgrade(f"sqlite:///{path}")
+    assert path.exists()
+
+
+def test_what_cannot_become_a_store_is_refused(tmp_path: Path) -> None:
+    """A folder, or a file with other content, stays as it is."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes").write_text("not a database, " * 100)
+    with pytest.raises(StoreUrlError, match="is a folder"):
+        schema.upgrade(f"sqlite:///{tmp_path}/folder")
+    with pytest.raises(StoreUrlError, match="is not a database"):
+        schema.upgrade(f"sqlite:///{tmp_path}/notes")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "notes"]
+
+
+def test_a_store_has_a_mark_of_its_own(store_url: str) -> None:
+    """Two stores differ in it, one keeps it, and it says which recorder writes there."""
+    schema.upgrade(store_url)
+    with closing(Store(store_url)) as store, closing(StoreWriter(store_url)) as writer:
+        mark = store.mark()
+        assert mark is not None
+        assert uuid.UUID(mark.id)
+        assert (mark.recorder, mark.recorder_seen_at) == (None, None)
+        writer.note_recorder("host:1:r", STARTED)
+        schema.upgrade(store_url)
+        assert store.mark() == writer.mark() == StoreMark(mark.id, "host:1:r", STARTED)
+
+
+def test_a_reader_doubts_a_store_that_nobody_writes_to(store_url: str) -> None:
+    """One that was never written, or that no recorder has written to for minutes, may be the wrong one."""
+    with closing(Store(store_url)) as store:
+        assert store.doubt() == "nothing was ever recorded there"
+        schema.upgrade(store_url)
+        assert store.doubt() == "no recorder has said that it writes there"
+        with closing(StoreWriter(store_url)) as writer:
+            writer.note_recorder("host:1:r", datetime.now(UTC) - timedelta(minutes=7, seconds=1))
+            assert store.doubt() == "the last recorder to write there, host:1:r, has not done so for 7 minutes"
+            writer.note_recorder("host:1:r", datetime.now(UTC))
+        assert store.doubt() is None
 
 
 def test_a_replaced_file_is_noticed(sqlite_url: str) -> None:

@@ -76,6 +76,7 @@ ONLY_IMPORTERS = {
         "limetask_worker.store_writer",
         "limetask_worker.upsert",
         "limetask_worker.schema",
+        "limetask_worker.store_place",
         "limetask_worker.migrations",
     },
 }

@@ -13,7 +13,9 @@ from typing import TypeVar
 
 from limetask.errors import StoreError
 from limetask.message import Claim, Completion, HandlerBindings, HandlerGone, Refused, Released, Started, Verdict
-from limetask.store import SCHEMA_VERSION, Store
+from limetask.store import SCHEMA_VERSION, Store, StoreMark
+from limetask.store_url import parse_store_url
+from limetask_worker.store_place import check_place
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,12 @@ class PatientStore:
 
     async def prune(self, before: datetime, limit: int) -> int:
         return await self._write(lambda writer: writer.prune(before, limit))
+
+    async def note_recorder(self, recorder: str, seen_at: datetime) -> None:
+        await self._write(lambda writer: writer.note_recorder(recorder, seen_at))
+
+    async def mark(self) -> StoreMark | None:
+        return await self._write(lambda writer: writer.mark())
 
     async def merge_handlers(
         self, handlers: Sequence[HandlerBindings], heard_at: datetime
@@ -127,6 +135,7 @@ class _Complaint:
 
 
 def _bring_up_to_date(url: str) -> None:
+    check_place(parse_store_url(url))
     with closing(Store(url)) as store:
         if store.schema_version() == SCHEMA_VERSION:
             return

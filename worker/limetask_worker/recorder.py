@@ -18,7 +18,7 @@ from functools import partial
 from itertools import groupby
 from typing import TypeVar
 
-from limetask.amqp import Connection, Delivery, Subscription
+from limetask.amqp import Connection, Delivery, Subscription, hidden_password
 from limetask.codec import check_headers
 from limetask.errors import BrokerError, MessageRefusedError
 from limetask.message import (
@@ -59,6 +59,7 @@ from limetask_worker.patient_store import PatientStore
 from limetask_worker.process import run_child, unless_stopped
 from limetask_worker.rate import Rate
 from limetask_worker.signs_of_life import give_signs_of_life
+from limetask_worker.store_watch import StoreWatch
 from limetask_worker.verdicts import Verdicts
 
 logger = logging.getLogger(__name__)
@@ -93,13 +94,13 @@ class Recorder:
     def __init__(self, settings: Settings, name: str, consuming: Connection, publishing: Connection) -> None:
         """`name` is that of this process, which no other has had."""
         self._settings = settings
-        self._name = name
         self._names = Names(settings.namespace)
         self._consuming = consuming
         self._publishing = publishing
         self._pending: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
         self._more_than_starts = asyncio.Event()
+        self._heard_in_epoch = 0
         self._batch_begun = 0.0
         self._heard_at = time.monotonic()
         self._rate = Rate()
@@ -110,6 +111,7 @@ class Recorder:
         self._verdicts = Verdicts(
             self._store, publishing, self._names, self._losses, handed_back, settings.max_deliveries
         )
+        self._stores = StoreWatch(self._store, name, hidden_password(settings.resolved_store_url), self._is_active)
         self._handlers = HandlerQueues(self._store, publishing, self._names)
         each, together = self._acting.each, self._acting.together
         self._readers: dict[object, _Reader] = {
@@ -119,7 +121,7 @@ class Recorder:
             MessageKind.RELEASED: partial(together, decode=_one(decode_released), act=self._verdicts.release),
             MessageKind.RETURNED: partial(each, decode=decode_returned, act=self._note_return),
             MessageKind.ALIVE: partial(each, decode=decode_alive, act=self._losses.note_life),
-            MessageKind.ECHO: partial(each, decode=decode_echo, act=self._losses.note_echo),
+            MessageKind.ECHO: partial(each, decode=decode_echo, act=self._note_echo),
             MessageKind.WORKER_LOST: partial(each, decode=decode_worker_lost, act=self._note_death),
             MessageKind.HANDLERS: partial(each, decode=decode_handlers, act=self._handlers.note),
             MessageKind.HANDLER_GONE: partial(each, decode=decode_handler_gone, act=self._handlers.note_gone),
@@ -128,6 +130,7 @@ class Recorder:
     async def open(self) -> None:
         """Bring the store's schema up to date. Raises ConfigurationError for a store that cannot be used."""
         await self._store.open()
+        await self._stores.open()
 
     async def start(self) -> None:
         """Consume, now and after every reconnect."""
@@ -140,6 +143,7 @@ class Recorder:
             asyncio.ensure_future(self._prune_for_ever()),
             asyncio.ensure_future(self._watch_for_ever()),
             asyncio.ensure_future(self._echo_for_ever()),
+            asyncio.ensure_future(self._stores.watch_for_ever()),
         ]
         while not stop.is_set():
             await self._arrived.wait()
@@ -153,9 +157,14 @@ class Recorder:
     def close(self) -> None:
         self._store.close()
 
+    def _is_active(self) -> bool | None:
+        """Return whether this is the one recorder that gets the records, None while it is not connected."""
+        return self._consuming.epoch == self._heard_in_epoch if self._consuming.is_ready else None
+
     def _on_delivery(self, delivery: Delivery) -> None:
         self._heard_at = time.monotonic()
         self._pending.append(delivery)
+        self._heard_in_epoch = delivery.epoch
         self._arrived.set()
         if delivery.envelope.kind != MessageKind.STARTED:
             self._more_than_starts.set()
@@ -230,6 +239,10 @@ class Recorder:
         await self._store.merge(records)
         await self._losses.note_starts(records)
 
+    async def _note_echo(self, echo: Echo) -> None:
+        self._stores.note_echo(echo)
+        await self._losses.note_echo(echo)
+
     async def _note_return(self, returned: Returned) -> None:
         self._verdicts.hand_back(returned.tasks)
 
@@ -262,7 +275,7 @@ class Recorder:
         await give_signs_of_life(self._publishing, self._names.results_queue, self._settings.worker_timeout, self._echo)
 
     def _echo(self) -> Envelope:
-        return encode_echo(Echo(self._name, time.monotonic()))
+        return encode_echo(self._stores.echo())
 
     def _seems_deaf(self) -> bool:
         """Return True if nothing has come for long, our own echoes neither: we stand by, or the queue has lost us."""

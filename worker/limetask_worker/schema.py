@@ -18,6 +18,7 @@ from limetask.database import open_engine, store_errors
 from limetask.errors import StoreTooNewError
 from limetask.store import VERSION_TABLE
 from limetask.store_url import parse_store_url, sqlite_path
+from limetask_worker.store_place import check_place
 
 UPGRADE_SECONDS = 600
 """Time for each step of a migration, and to wait for another process that migrates the same database."""
@@ -33,13 +34,14 @@ _alembic_lock = Lock()
 
 
 def upgrade(url: str) -> None:
-    """Create the status store's schema, or bring it up to date; an SQLite file's folder is created too.
+    """Create the status store's schema, or bring it up to date; an SQLite file is created too, if its folder is there.
 
     Safe to call in several threads and processes at once. Raises StoreError if the database cannot be used,
     StoreTooNewError if it has the schema of a newer limetask, and StoreUrlError if `url` is wrong.
     """
     parsed = parse_store_url(url)
     with store_errors(parsed):
+        check_place(parsed)
         if parsed.get_backend_name() == "sqlite":
             with _lock_file_of(sqlite_path(parsed)):
                 _upgrade(parsed)
@@ -50,7 +52,6 @@ def upgrade(url: str) -> None:
 @contextmanager
 def _lock_file_of(database: Path) -> Iterator[None]:
     """Let one process at a time through. SQLite's own locks do not cover the change to WAL mode."""
-    database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(database.name + ".upgrade-lock").open("w") as lock_file:
         fcntl.flock(lock_file, fcntl.LOCK_EX)
         yield

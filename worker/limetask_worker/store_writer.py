@@ -48,7 +48,7 @@ from limetask.message import (
     Verdict,
 )
 from limetask.status import Rank, Status
-from limetask.store import event_handler, is_started, task_status
+from limetask.store import StoreMark, event_handler, is_started, store_mark, task_status
 from limetask.store_url import parse_store_url
 from limetask_worker.starts import Starts, earlier_starts_text, start_of, starts_in
 from limetask_worker.upsert import Row, upsert
@@ -194,6 +194,16 @@ class StoreWriter:
         with self._transaction() as connection:
             connection.execute(_DELETE_HANDLER, asdict(gone))
 
+    def note_recorder(self, recorder: str, seen_at: datetime) -> None:
+        """Record who writes here, for those who wonder whether anybody does."""
+        with self._transaction() as connection:
+            connection.execute(_NOTE_RECORDER, {"recorder": recorder, "recorder_seen_at": seen_at})
+
+    def mark(self) -> StoreMark | None:
+        """Return which store it is, and who recorded last into it."""
+        with self._transaction() as connection:
+            return next((StoreMark(*row) for row in connection.execute(select(store_mark))), None)
+
     def prune(self, before: datetime, limit: int = 1000) -> int:
         """Delete the oldest tasks that ended before `before`, `limit` at most, and return how many there were."""
         bounds = {"oldest_id": ids.oldest_id(before), "before": before, "limit": limit}
@@ -216,6 +226,10 @@ class StoreWriter:
             self._engine.dispose()
             raise
 
+
+_NOTE_RECORDER = update(store_mark).values(
+    recorder=bindparam("recorder"), recorder_seen_at=bindparam("recorder_seen_at")
+)
 
 _RUNNING_UNDER = select(
     _columns.task_id,
