@@ -15,7 +15,7 @@ from benchmarks.statistics import percentile
 from benchmarks.systems.limetask import APP
 from limetask import Settings, configure, get_status, ids
 from limetask.client import close_default_client
-from limetask.store import task_status
+from limetask.store_tables import task_status
 from limetask_worker.store_writer import StoreWriter
 
 _CHUNK = 250_000

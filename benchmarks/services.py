@@ -26,7 +26,7 @@ from benchmarks.place import Place
 from benchmarks.processes import server_pid
 from benchmarks.systems.system import System
 from limetask import Status, ids
-from limetask.store import task_status
+from limetask.store_tables import task_status
 from limetask.topology import Names, topology
 
 _URL_VARIABLES = {

@@ -1,7 +1,6 @@
-"""The status store: its tables as data, and its reading side.
+"""The status store's reading side.
 
-Importing SQLAlchemy takes a while, so the client imports this module at its first read of a status. Only the
-recorder writes the tables, and only the recorder's migrations make them.
+Importing SQLAlchemy takes a while, so the client imports this module at its first read of a status.
 """
 
 from __future__ import annotations
@@ -12,33 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import (
-    Boolean,
-    Column,
-    DateTime,
-    Dialect,
-    Index,
-    Integer,
-    MetaData,
-    Row,
-    Select,
-    SmallInteger,
-    Table,
-    Text,
-    Uuid,
-    bindparam,
-    column,
-    func,
-    literal_column,
-    select,
-    table,
-)
+from sqlalchemy import Row, Select, Text, bindparam, column, func, select, table
 from sqlalchemy.exc import DataError, DBAPIError
-from sqlalchemy.types import TypeDecorator
 
 from limetask import ids
 from limetask.database import open_engine, store_errors
 from limetask.status import ErrorInfo, Status, TaskStatus
+from limetask.store_tables import VERSION_TABLE, UtcDateTime, event_handler, store_mark, task_status
 from limetask.store_url import parse_store_url, shown_url, sqlite_path
 
 READ_SECONDS = 5
@@ -52,81 +31,6 @@ _SILENT_RECORDER = timedelta(minutes=5)
 
 _UNDEFINED_TABLE = "42P01"
 
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime, exact to the microsecond, that comes back in UTC from every database."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Return `value` in UTC, which is what SQLite's text then holds. Raises ValueError for a naive one."""
-        if value is not None and value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone")
-        return value and value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Return in UTC what SQLite gives naive, and PostgreSQL in the session's time zone."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-metadata = MetaData()
-
-# `result` and `error` are JSON as TEXT, since JSONB refuses \u0000. A result of None is the JSON null, so that NULL
-# means unfinished. `earlier_starts` is JSON too: the starts of a late task by workers that it was taken over from.
-# Nothing but the primary key serves to prune: ids sort by age.
-task_status = Table(
-    "limetask_task_status",
-    metadata,
-    Column("task_id", Uuid(as_uuid=False), primary_key=True),
-    Column("app", Text, nullable=False),
-    Column("task_name", Text, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("rank", SmallInteger, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("result", Text),
-    Column("error", Text),
-    Column("worker", Text),
-    Column("acks_late", Boolean),
-    Column("earlier_starts", Text),
-    Column("sent_at", UtcDateTime, nullable=False),
-    Column("started_at", UtcDateTime),
-    Column("finished_at", UtcDateTime),
-)
-
-# A literal, not a parameter: a database uses a partial index only if it sees the condition in the query.
-is_started = task_status.c.status == literal_column(f"'{Status.STARTED}'")
-
-Index(
-    "limetask_task_status_started",
-    task_status.c.worker,
-    postgresql_where=is_started,
-    sqlite_where=is_started,
-)
-
-# AMQP can list neither queues nor bindings, so what workers have declared is kept here. `bindings` is a JSON list of
-# topic patterns: all that the queue is bound to. `declared_at` is when a worker loaded the newest code, by its clock;
-# `heard_at` is when the recorder last heard of any worker with the handler.
-event_handler = Table(
-    "limetask_event_handler",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("bindings", Text, nullable=False),
-    Column("declared_at", UtcDateTime, nullable=False),
-    Column("heard_at", UtcDateTime, nullable=False),
-)
-
-# One row, made with the table. `id` tells two stores apart whatever their URLs are; `recorder` is the one that writes
-# here, and `recorder_seen_at` is when it last said so, by its clock, once a minute while it is the active one.
-store_mark = Table(
-    "limetask_store",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("recorder", Text),
-    Column("recorder_seen_at", UtcDateTime),
-)
 
 _columns = task_status.c
 _BY_ID_AND_APP = select(
@@ -156,11 +60,6 @@ _HANDLERS = select(event_handler.c.name, event_handler.c.bindings, event_handler
 )
 
 _MARK = select(store_mark.c.id, store_mark.c.recorder, store_mark.c.recorder_seen_at)
-
-SCHEMA_VERSION = "0005"
-"""The schema that this limetask writes and reads."""
-
-VERSION_TABLE = "limetask_schema_version"
 
 _VERSION = select(column("version_num", Text)).select_from(table(VERSION_TABLE))
 

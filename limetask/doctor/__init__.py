@@ -15,7 +15,8 @@ from limetask.doctor.permissions import Permitted, examine_permissions, look_at_
 from limetask.doctor.recording import LONG_BACKLOG, examine_recorder
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError, ConfigurationError, StoreError
 from limetask.settings import Settings
-from limetask.store import SCHEMA_VERSION, Store
+from limetask.store import Store
+from limetask.store_tables import SCHEMA_VERSION
 from limetask.topology import QOS_CATEGORIES, Names
 
 __all__ = ["LONG_BACKLOG", "NEWEST_BROKER", "OLDEST_BROKER", "Finding", "examine"]

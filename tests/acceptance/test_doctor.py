@@ -15,7 +15,7 @@ from pathlib import Path
 import pika
 
 from limetask import Settings, send_task
-from limetask.store import SCHEMA_VERSION
+from limetask.store_tables import SCHEMA_VERSION
 from limetask.topology import Names
 from tests.broker import channel_to
 from tests.waiting import eventually

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, insert, inspect, make_url
 from limetask.errors import StoreError, StoreTooNewError
 from limetask.message import Claim, Started
 from limetask.status import Rank, Status, TaskStatus
-from limetask.store import SCHEMA_VERSION, VERSION_TABLE, Store, metadata, task_status
+from limetask.store import Store
+from limetask.store_tables import SCHEMA_VERSION, VERSION_TABLE, metadata, task_status
 from limetask_worker import schema
 from limetask_worker.store_writer import StoreWriter
 from tests.contract.records import ended, engine_of, execute, new_id, started, status_of

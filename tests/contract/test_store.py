@@ -23,7 +23,8 @@ from limetask.errors import StoreError, StoreUrlError
 from limetask.message import Claim, HandlerBindings, HandlerGone, Released
 from limetask.settings import default_store_path
 from limetask.status import ErrorInfo
-from limetask.store import Store, StoreMark, task_status
+from limetask.store import Store, StoreMark
+from limetask.store_tables import task_status
 from limetask_worker import schema
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter
 from tests.contract.records import (

@@ -53,7 +53,7 @@ LAYERS = [
     ["codec", "results", "patterns"],
     ["record_fields", "records", "handlers"],
     ["events"],
-    ["amqp", "store_url", "database", "store", "reading", "ends"],
+    ["amqp", "store_url", "store_tables", "database", "store", "reading", "ends"],
     ["listener", "dead_letters", "delays", "unused_queues", "handler_registry", "sending"],
     ["doctor", "bulk"],
     ["client"],
@@ -72,6 +72,7 @@ ONLY_IMPORTERS = {
     "sqlalchemy": {
         "limetask.database",
         "limetask.store",
+        "limetask.store_tables",
         "limetask.store_url",
         "limetask_worker.store_writer",
         "limetask_worker.upsert",

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from limetask.errors import StoreError
 from limetask.message import Claim, Completion, HandlerBindings, HandlerGone, Refused, Released, Started, Verdict
-from limetask.store import SCHEMA_VERSION, Store, StoreMark
+from limetask.store import Store, StoreMark
+from limetask.store_tables import SCHEMA_VERSION
 from limetask.store_url import parse_store_url
 from limetask_worker.store_place import check_place
 from limetask_worker.store_writer import RecordRejectedError, StoreWriter

@@ -16,7 +16,7 @@ from sqlalchemy import URL, Connection
 
 from limetask.database import open_engine, store_errors
 from limetask.errors import StoreTooNewError
-from limetask.store import VERSION_TABLE
+from limetask.store_tables import VERSION_TABLE
 from limetask.store_url import parse_store_url, sqlite_path
 from limetask_worker.store_place import check_place
 

@@ -48,7 +48,8 @@ from limetask.message import (
     Verdict,
 )
 from limetask.status import Rank, Status
-from limetask.store import StoreMark, event_handler, is_started, store_mark, task_status
+from limetask.store import StoreMark
+from limetask.store_tables import event_handler, is_started, store_mark, task_status
 from limetask.store_url import parse_store_url
 from limetask_worker.starts import Starts, earlier_starts_text, start_of, starts_in
 from limetask_worker.upsert import Row, upsert

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, column, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from limetask.store import task_status
+from limetask.store_tables import task_status
 
 Row: TypeAlias = dict[str, Any]
 """The value of every column of the table, by name. Times are in UTC."""
