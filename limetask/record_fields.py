@@ -13,6 +13,7 @@ from typing import Any
 from limetask import ids
 from limetask.codec import MAX_ATTEMPT, shown
 from limetask.errors import MessageRefusedError
+from limetask.handlers import MAX_HANDLER_NAME_BYTES
 from limetask.patterns import MAX_KEY_BYTES
 from limetask.registry import MAX_TASK_NAME_BYTES
 from limetask.status import ErrorInfo, Status
@@ -52,8 +53,13 @@ def task_name_of(value: Any) -> str:
     return _short(name_of(value), MAX_TASK_NAME_BYTES)
 
 
+def handler_name_of(value: Any) -> str:
+    """Return the name of an event handler, which becomes part of a queue's."""
+    return _short(name_of(value), MAX_HANDLER_NAME_BYTES)
+
+
 def key_of(value: Any) -> str:
-    """Return a text that becomes part of a queue's name, or a binding's key."""
+    """Return a text that becomes the key of a binding."""
     return _short(name_of(value), MAX_KEY_BYTES)
 
 

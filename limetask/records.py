@@ -33,6 +33,7 @@ from limetask.record_fields import (
     attempt_of,
     end_of,
     error_of,
+    handler_name_of,
     key_of,
     list_of,
     moment_of,
@@ -287,7 +288,9 @@ def decode_handlers(body: bytes) -> list[HandlerBindings]:
     with Refusing(MessageKind.HANDLERS):
         return [
             HandlerBindings(
-                key_of(fields["name"]), [*map(key_of, list_of(fields["bindings"]))], moment_of(fields["declared_at"])
+                handler_name_of(fields["name"]),
+                [*map(key_of, list_of(fields["bindings"]))],
+                moment_of(fields["declared_at"]),
             )
             for fields in list_of(decode_json(body))
         ]
@@ -304,7 +307,7 @@ def decode_handler_gone(body: bytes) -> HandlerGone:
     """Return which handler is gone; raises MessageRefusedError for anything else."""
     with Refusing(MessageKind.HANDLER_GONE):
         fields = decode_json(body)
-        return HandlerGone(key_of(fields["name"]), moment_of(fields["gone_at"]))
+        return HandlerGone(handler_name_of(fields["name"]), moment_of(fields["gone_at"]))
 
 
 def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:

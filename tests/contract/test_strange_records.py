@@ -154,7 +154,7 @@ STRANGE = {
     "handlers": strange(
         encode_handlers([handler()]),
         **{
-            "0__name": [*ODD_TEXTS, "", "n" * 256, "n" * 100_000],
+            "0__name": [*ODD_TEXTS, "", "n" * 81, "n" * 256, "n" * 100_000],
             "0__bindings": [7, None, [7], [None], ["a\x00b"], ["b" * 256]],
             "0__declared_at": ODD_TIMES,
         },

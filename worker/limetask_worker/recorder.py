@@ -13,7 +13,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
 from typing import TypeVar
@@ -51,12 +50,14 @@ from limetask.records import (
 from limetask.settings import Settings, current_settings
 from limetask.topology import Names, completion_bindings
 from limetask_worker.acting import Acting
+from limetask_worker.background import run_beside
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.handed_back import HandedBack
 from limetask_worker.handler_queues import HandlerQueues
 from limetask_worker.losses import Losses
 from limetask_worker.patient_store import PatientStore
 from limetask_worker.process import run_child, unless_stopped
+from limetask_worker.pruning import Pruning
 from limetask_worker.rate import Rate
 from limetask_worker.signs_of_life import give_signs_of_life
 from limetask_worker.store_watch import StoreWatch
@@ -80,9 +81,6 @@ _LINGER_SECONDS = 0.005
 _YOUNG_OBJECTS = 20_000
 _WATCH_EVERY_SECONDS = 2.0
 _CANCEL_SECONDS = 5.0
-_PRUNE_EVERY_SECONDS = 600.0
-_PRUNE_ROWS = 1000
-_PRUNE_PAUSE_SECONDS = 0.05  # so that it is faster than tasks can come
 # On a stop: the ends that the task processes published last are on their way here.
 _QUIET_SECONDS = 0.2
 _DRAIN_SECONDS = 5.0
@@ -111,6 +109,7 @@ class Recorder:
         self._verdicts = Verdicts(
             self._store, publishing, self._names, self._losses, handed_back, settings.max_deliveries
         )
+        self._pruning = Pruning(self._store, settings.retention_days)
         self._stores = StoreWatch(self._store, name, hidden_password(settings.resolved_store_url), self._is_active)
         self._handlers = HandlerQueues(self._store, publishing, self._names)
         each, together = self._acting.each, self._acting.together
@@ -139,12 +138,9 @@ class Recorder:
     async def run(self, stop: asyncio.Event) -> None:
         """Record until `stop` is set and nothing more arrives."""
         waking = asyncio.ensure_future(self._wake_on(stop))
-        background = [
-            asyncio.ensure_future(self._prune_for_ever()),
-            asyncio.ensure_future(self._watch_for_ever()),
-            asyncio.ensure_future(self._echo_for_ever()),
-            asyncio.ensure_future(self._stores.watch_for_ever()),
-        ]
+        background = run_beside(
+            [self._pruning.run_for_ever, self._watch_for_ever, self._echo_for_ever, self._stores.watch_for_ever]
+        )
         while not stop.is_set():
             await self._arrived.wait()
             await self._gather()
@@ -296,17 +292,6 @@ class Recorder:
         # Nobody is told when a binding is taken away.
         with contextlib.suppress(BrokerError):
             await self._publishing.declare(completion_bindings(self._names))
-
-    async def _prune_for_ever(self) -> None:
-        while True:
-            await self._prune()
-            await asyncio.sleep(_PRUNE_EVERY_SECONDS)
-
-    async def _prune(self) -> None:
-        """Delete expired rows in small batches, with pauses in which the recording goes on."""
-        before = datetime.now(UTC) - timedelta(days=self._settings.retention_days)
-        while await self._store.prune(before, _PRUNE_ROWS) == _PRUNE_ROWS:
-            await asyncio.sleep(_PRUNE_PAUSE_SECONDS)
 
 
 async def _let_messages_come(until: float) -> None:
