@@ -238,3 +238,18 @@ def test_a_forked_process_sends_tasks(settings: Settings, start_worker: StartWor
     path = tmp_path / "id"
     assert send_task("forking.tasks.send_from_a_fork", "acme", str(path)).wait(30).status is Status.SUCCESS
     assert get_status(path.read_text(), "acme").wait(20).result in worker.child_pids()
+
+
+@pytest.mark.parametrize("way", ["fork", "pool_executor", "process_forkserver"])
+def test_a_killed_event_process_is_replaced_though_one_that_a_handler_started_lives(
+    settings: Settings, start_worker: StartWorker, trace: Path, way: str
+) -> None:
+    """kill -9 of the event process in a handler: the event is delivered again at once, to another one."""
+    worker = start_worker(settings, "forking", "--processes", "1")
+    [victim] = worker.child_pids("limetask_worker.event_runner")
+    publish_event("acme", "forking.held.now", {"way": way, "path": str(trace)})
+    eventually(lambda: lines(trace), what="the handler's process")
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: len(lines(trace)) == 2, what="the second run")
+    Path(f"{trace}.release").touch()
+    assert worker.stop() == 0

@@ -182,3 +182,20 @@ def test_nobody_who_reads_the_log_is_no_obstacle(settings: Settings, tmp_path: P
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def test_a_recorder_that_dies_while_all_stops_is_replaced(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """What the last tasks end with is recorded by another one, before the worker ends."""
+    worker = start_worker(settings, "shop", "--processes", "1")
+    status = send_task("shop.tasks.hold", "acme", str(tmp_path / "trace"))
+    eventually(lambda: status.refresh().status is Status.STARTED)
+    [recorder] = worker.child_pids("limetask_worker.recorder")
+    worker.process.send_signal(signal.SIGTERM)
+    eventually(lambda: "stopping" in worker.log)
+    os.kill(recorder, signal.SIGKILL)
+    eventually(lambda: worker.child_pids("limetask_worker.recorder") not in ([], [recorder]), what="another recorder")
+    (tmp_path / "trace.release").touch()
+    assert worker.process.wait(40) == 0
+    assert get_status(status.id, "acme").status is Status.SUCCESS

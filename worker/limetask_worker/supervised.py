@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import os
@@ -47,7 +48,7 @@ class Child:
         self.role = role
         self.options = options
         self.control = control
-        self.is_ready = False
+        self.ready = asyncio.Event()
         self.is_needed = True
         self.is_done = False
         self.has_failed = False
@@ -67,6 +68,11 @@ class Child:
             if_it_fails.pop_all()
         control.send_options(options)
         return cls(role, options, marks, outbox, process, control)
+
+    @property
+    def is_ready(self) -> bool:
+        """True from when it is at work."""
+        return self.ready.is_set()
 
     @property
     def name(self) -> str:

@@ -40,6 +40,8 @@ _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
 _STABLE_SECONDS = 60.0
 _WATCH_EVERY_SECONDS = 1.0
+# A recorder that has died while all stops gets this long to be at work again.
+_READY_SECONDS = 10.0
 # A signal for the whole worker has reached the supervisor by then; one that has not was meant for a single child.
 _ALONE_SECONDS = 1.0
 
@@ -147,7 +149,7 @@ class Supervisor:
             self._on_signal()
 
     def _note_ready(self, child: Child, report: Ready) -> None:
-        child.is_ready = True
+        child.ready.set()
         self._facts.update(report.facts)
         self._announce_if_complete()
 
@@ -258,11 +260,20 @@ class Supervisor:
     async def _stop_in_turn(self, child: Child) -> None:
         """Stop a child when it is its role's turn, and kill it if that takes too long."""
         await self._may_stop(child.role).wait()
+        if child.role is Role.RECORDER and self._announced:
+            await self._unless_hurrying(child.ready.wait(), _READY_SECONDS)  # it is to record how the last tasks ended
         child.control.send_stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(child.options.grace + _SETTLE_SECONDS):
-                await self._hurrying.wait()
+        await self._unless_hurrying(child.ended(), child.options.grace + _SETTLE_SECONDS)
         child.kill(STOPPED_TOO_SOON)
+
+    async def _unless_hurrying(self, work: Coroutine[Any, Any, object], seconds: float) -> None:
+        """Await something for so long, and no longer when the worker is to stop at once."""
+        waiting = [asyncio.ensure_future(work), asyncio.ensure_future(self._hurrying.wait())]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
 
 def _hint_if_folder_is_gone() -> str:

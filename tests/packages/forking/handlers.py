@@ -6,7 +6,7 @@ from pathlib import Path
 
 from limetask import Application, Event, event_handler
 
-from .tasks import fork_and_wait, fork_and_wait_async
+from .tasks import fork_and_wait, fork_and_wait_async, start_and_hold
 
 
 @event_handler("forking.ended.#")
@@ -25,3 +25,9 @@ async def fork_in_an_async_handler(app: Application, event: Event) -> None:
 
 def _leave_code(path: str, code: int) -> None:
     Path(path).write_text(str(code))
+
+
+@event_handler("forking.held.#")
+def start_and_hold_in_a_handler(app: Application, event: Event) -> None:
+    """Start a process that lives on, and run until the file for the release exists."""
+    start_and_hold(app, event.body["way"], event.body["path"])

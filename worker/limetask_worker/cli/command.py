@@ -98,7 +98,7 @@ def main(
     Where RabbitMQ and the status store are is read from LIMETASK_BROKER_URL and LIMETASK_STORE_URL; without
     them it is the RabbitMQ on this machine and an SQLite file in your data folder.
 
-    Stop it with Ctrl-C or SIGTERM: it takes no more tasks, lets the running ones end within the grace time and
+    Stop it with Ctrl-C, SIGTERM or SIGHUP: it takes no more tasks, lets the running ones end within the grace time and
     exits with 0. A second signal stops it at once.
     """
     open_missing_streams()
