@@ -125,6 +125,17 @@ def test_a_body_that_leaves_is_lost_and_told(settings: Settings, start_worker: S
     assert send_task("leaving.ping", "acme").wait(20).status is Status.SUCCESS
 
 
+def test_a_process_that_became_another_program_is_lost(settings: Settings, start_worker: StartWorker) -> None:
+    """It lives, and is no worker any more: it is killed, its task is lost, and another process takes over."""
+    worker = start_worker(settings, "leaving", "--processes", "1")
+    ended = send_task("leaving.become_another_program", "acme").wait(40)
+    assert ended.error is not None
+    assert ended.error.type == "WorkerLost"
+    assert "closed its line to the supervisor" in ended.error.message
+    assert send_task("leaving.ping", "acme").wait(20).status is Status.SUCCESS
+    assert worker.stop() == 0
+
+
 def test_a_kill_from_outside_is_not_put_down_to_memory(settings: Settings, start_worker: StartWorker) -> None:
     """SIGKILL alone says nothing of its reason."""
     worker = start_worker(settings, "leaving", "--processes", "1")

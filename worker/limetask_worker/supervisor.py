@@ -196,6 +196,7 @@ class Supervisor:
     async def _watch(self, child: Child) -> bool:
         """Follow a child to its end; return True if it died of itself."""
         listening = self._go_on_with(self._listen(child))
+        listening.add_done_callback(lambda _: self._end_soon(child))
         stopping = asyncio.ensure_future(self._stop_in_turn(child))
         exit_code = await child.ended()
         await asyncio.wait([listening], timeout=LAST_WORDS_SECONDS)
@@ -219,6 +220,14 @@ class Supervisor:
                     asyncio.get_running_loop().call_later(_ALONE_SECONDS, self._replace, child)
                 case Done():
                     child.is_done = True
+
+    def _end_soon(self, child: Child) -> None:
+        """Kill a child that does not end although its line has: it cannot be told anything, nor do its work.
+
+        As when a body has replaced the program of its process, or something at its end hangs.
+        """
+        reason = "the worker process did not end, and had closed its line to the supervisor"
+        asyncio.get_running_loop().call_later(_SETTLE_SECONDS, child.kill, reason)
 
     def _replace(self, child: Child) -> None:
         """Stop a child that alone was asked to; another is started then."""

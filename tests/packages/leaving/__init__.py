@@ -28,6 +28,12 @@ def leave(app: Application) -> None:
 
 
 @task
+def become_another_program(app: Application) -> None:
+    """Replace the program of the worker process."""
+    os.execvp("sleep", ["sleep", "300"])
+
+
+@task
 def close(app: Application, what: str) -> None:
     """Close a standard stream, or its descriptor."""
     _CLOSING[what]()
