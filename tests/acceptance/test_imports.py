@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from limetask import Settings, send_task
+from tests.waiting import eventually
 from tests.worker import Worker, write_files
 
 StartWorker = Callable[..., Worker]
@@ -81,3 +85,59 @@ def test_only_modules_are_imported_and_each_once(settings: Settings, start_worke
     assert {line.split()[0] for line in imported} == {"shelf", "shelf.tasks", "shelf.scripts.fill"}
     assert set(imported.values()) == {1}
     assert len(imported) == 3 * 2  # in the task process and in the event process
+
+
+FORK = """
+    import os
+    from pathlib import Path
+
+    def fork_here():
+        pid = os.fork()
+        if pid:
+            with Path("forked").open("a") as forked:
+                forked.write(f"{pid}\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    "where", ["fork_here()", "worker_process_started(fork_here)"], ids=["import", "worker_process_started"]
+)
+def test_what_is_forked_before_the_first_task_is_no_second_worker(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, where: str
+) -> None:
+    """A process that a module forks at its import, or a hook, ends where that does, and tasks run on in the first."""
+    hooks = "    from limetask import worker_process_started\n"
+    tasks = f"{TASK}\n    found = os.getpid()\n    {where}\n"
+    write_files(tmp_path, {"shelf/tasks.py": FORK + hooks + tasks})
+    worker = start_worker(settings, "shelf", "--processes", "1", "--roles", "tasks,recorder")
+    [task_process] = worker.child_pids()
+    results = [send_task("shelf.tasks.run", "acme").wait(20).result for _ in range(5)]
+    assert results == [task_process] * 5
+    [forked] = map(int, (tmp_path / "forked").read_text().split())
+    eventually(lambda: not psutil.pid_exists(forked) or psutil.Process(forked).status() == psutil.STATUS_ZOMBIE)
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("where", ["import", "worker_process_started", "worker_process_stopping"])
+def test_programs_that_are_started_outside_of_tasks_can_be_stopped(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, where: str
+) -> None:
+    """A program that a module or a hook starts has no signal blocked or ignored, but those that the worker had so."""
+    look = "import signal; print([s.name for s in signal.pthread_sigmask(signal.SIG_BLOCK, [])],"
+    look += " [s.name for s in signal.Signals if signal.getsignal(s) == signal.SIG_IGN])"
+    hooks = f"""
+    import subprocess, sys
+    from pathlib import Path
+    from limetask import worker_process_started, worker_process_stopping
+
+    def start_one():
+        told = subprocess.run([sys.executable, "-c", {look!r}], capture_output=True, text=True).stdout
+        Path("signals").write_text(told)
+
+    {"start_one()" if where == "import" else f"{where}(start_one)"}
+    """
+    write_files(tmp_path, {"shelf/tasks.py": TASK + "\n    found = 3\n", "shelf/starting.py": hooks})
+    worker = start_worker(settings, "shelf", "--processes", "1", "--roles", "tasks,recorder")
+    assert worker.stop() == 0
+    outside = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+    assert (tmp_path / "signals").read_text() == outside

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Any
 
 from limetask.application import Application
@@ -54,7 +53,7 @@ def opened(make_application: ApplicationFactory, identifier: str) -> contextlib.
 @contextlib.asynccontextmanager
 async def opened_async(make_application: ApplicationFactory, identifier: str) -> AsyncIterator[Any]:
     """Give a fresh application to a coroutine; the factory and its context managers may be asynchronous too."""
-    application = await in_thread(partial(_made, make_application), identifier)
+    application = await in_thread(_made, make_application, identifier)
     if inspect.isawaitable(application):
         application = await application
     if hasattr(application, "__aenter__"):

@@ -21,10 +21,12 @@ class FreshContextThreads(ThreadPoolExecutor):
         return super().submit(lambda: contextvars.Context().run(function, *args, **kwargs))
 
 
-async def in_thread(function: Callable[[str], Result], argument: str) -> Result:
+async def in_thread(
+    function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result:
     """Call a function in a thread, as asyncio.to_thread does, and have the context variables that it sets here too."""
     context = contextvars.copy_context()
-    result = await asyncio.to_thread(context.run, function, argument)
+    result = await asyncio.to_thread(lambda: context.run(function, *args, **kwargs))
     for variable, value in context.items():
         variable.set(value)
     return result

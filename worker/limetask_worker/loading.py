@@ -14,6 +14,7 @@ from limetask.errors import ConfigurationError
 from limetask.handlers import declared_handlers
 from limetask.registry import declared_tasks
 from limetask_worker.applications import ApplicationFactory, load_application_factory
+from limetask_worker.forked import end_if_forked
 from limetask_worker.patches import who_replaced_threads
 
 
@@ -43,7 +44,10 @@ def load_factory(path: str) -> ApplicationFactory:
     Raises ConfigurationError if there is none, and LoadingError, with the traceback, if it cannot be imported.
     """
     try:
-        factory = load_application_factory(path)
+        try:
+            factory = load_application_factory(path)
+        finally:
+            end_if_forked()
     except ConfigurationError:
         raise
     except (Exception, SystemExit) as exc:
@@ -85,7 +89,7 @@ def _import(module: str) -> None:
     if not all(module.split(".")) or "/" in module:
         raise LoadingError(_not_found_message(module))
     try:
-        importlib.import_module(module)
+        _import_in_this_process(module)
     except ModuleNotFoundError as exc:
         if _names(exc, module):
             raise LoadingError(_not_found_message(module)) from exc
@@ -102,6 +106,13 @@ def _check_threads(module: str) -> None:
             f"{patch} has replaced Python's threads by greenlets when {module} was imported. No task would ever run: "
             "the worker needs real threads. Have only the web server call it, and not a module that the worker imports"
         )
+
+
+def _import_in_this_process(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    finally:
+        end_if_forked()
 
 
 def _names(missing: ModuleNotFoundError, module: str) -> bool:

@@ -45,6 +45,7 @@ def run_child(role: Role, prepare: Prepare | None = None) -> NoReturn:
         child = runner.run(_Child.open(control_socket_of_this_process()))
         failure = child.prepared(prepare)
         exit_code = runner.run(child.run(role, failure))
+    signals.go_on()
     process_hooks.end_process(exit_code)
 
 
@@ -83,6 +84,19 @@ def new_runner() -> asyncio.Runner:
     return asyncio.Runner()
 
 
+def leave_signals_to_parent(ask: Callable[[], None]) -> None:
+    """Have this process go on whatever signal stops the worker; its parent decides, and is told of SIGTERM by `ask`.
+
+    To be called again when users' code has been imported: it may have set handlers of its own.
+    """
+    signals.catch({signal.SIGTERM: ask, signal.SIGINT: _go_on, signal.SIGHUP: _go_on})
+    signals.let_through()
+
+
+def _go_on() -> None:
+    """It has reached the supervisor as well."""
+
+
 class _Child:
     """This process, and the line to its supervisor."""
 
@@ -98,8 +112,10 @@ class _Child:
         child = cls(control, await control.receive_options())
         options = child._options
         configure_logging(options.log_format, options.log_level, options.worker)
-        lend_streams()
         log_thread.start()
+        lend_streams()
+        signals.restore_in_forks()
+        leave_signals_to_parent(control.send_asked)
         return child
 
     def prepared(self, prepare: Prepare | None) -> Exception | None:
@@ -113,7 +129,6 @@ class _Child:
 
     async def run(self, role: Role, failure: Exception | None) -> int:
         """Run a role, or tell of the failure of its preparation; return the exit code."""
-        # Not before: what was imported may have set a handler of its own, or have run a loop with one.
         leave_signals_to_parent(self._control.send_asked)
         try:
             if failure is not None:
@@ -137,20 +152,6 @@ class _Child:
     async def _stop_when_asked(self) -> None:
         await self._control.stop_requested()
         self._stop.set()
-
-
-def leave_signals_to_parent(ask: Callable[[], None]) -> None:
-    """Have this process go on whatever signal stops the worker; its parent decides, and is told of SIGTERM by `ask`.
-
-    Signals wait until then, since the process was started with them held back.
-    """
-    signals.catch({signal.SIGTERM: ask, signal.SIGINT: _go_on, signal.SIGHUP: _go_on})
-    signals.restore_in_forks()
-    signals.let_through()
-
-
-def _go_on() -> None:
-    """It has reached the supervisor as well."""
 
 
 def needless(options: ChildOptions, control: Control, kind: str, decorator: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from limetask.hooks import started_hooks, stopping_hooks
+from limetask_worker.forked import end_if_forked
 from limetask_worker.loading import LoadingError
 from limetask_worker.streams import flush_streams
 
@@ -34,7 +35,7 @@ class ProcessHooks:
         """Call the hooks for a process's start; raises LoadingError, with the traceback, for one that fails."""
         for hook in started_hooks():
             try:
-                hook()
+                _call(hook)
             except (Exception, SystemExit) as exc:
                 text = traceback.format_exc().rstrip()
                 raise LoadingError(
@@ -53,18 +54,19 @@ class ProcessHooks:
         giving_up.start()
         if self._have_started:
             for hook in stopping_hooks():
-                self._call(hook)
+                self._call_at_the_end(hook)
         self._running = "an atexit handler"
         with contextlib.suppress(BaseException):
             # What Python does at its own end, without joining threads before. It is the only way to have it done.
             atexit._run_exitfuncs()
+            end_if_forked()
         flush_streams()
         os._exit(exit_code)
 
-    def _call(self, hook: Callable[[], Any]) -> None:
+    def _call_at_the_end(self, hook: Callable[[], Any]) -> None:
         self._running = f"@worker_process_stopping: {_name_of(hook)}"
         try:
-            hook()
+            _call(hook)
         except BaseException:  # the border to user code: sys.exit() must not keep the others from it
             logger.exception("@worker_process_stopping: %s failed", _name_of(hook))
 
@@ -75,6 +77,13 @@ class ProcessHooks:
         telling.start()
         telling.join(_LAST_LINE_SECONDS)
         os._exit(exit_code)
+
+
+def _call(hook: Callable[[], Any]) -> None:
+    try:
+        hook()
+    finally:
+        end_if_forked()
 
 
 def _name_of(hook: Callable[[], Any]) -> str:

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+_ours: dict[int, Any] = {}
+
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -27,6 +29,24 @@ def catch(actions: Mapping[int, Callable[[], None]]) -> None:
     for number, action in actions.items():
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, action)
+    _note_handlers()
+
+
+def go_on() -> None:
+    """Take these signals, also those that were held back, and do nothing: the loop that caught them is closed."""
+    for number in STOPPING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _do_nothing)
+    _note_handlers()
+    let_through()
+
+
+def _do_nothing(number: int, frame: object) -> None:
+    pass
+
+
+def _note_handlers() -> None:
+    _ours.update({number: signal.getsignal(number) for number in STOPPING})
 
 
 @contextlib.contextmanager
@@ -52,9 +72,8 @@ def let_through() -> None:
 def restore_in_forks() -> None:
     """Have processes that are forked from this one be stopped by signals, as if nobody had caught them here.
 
-    Call it once, after `catch`. Signals that come while a process is being forked wait until it can be stopped by them.
+    Call it once. Signals that come while a process is being forked wait until it can be stopped by them.
     """
-    handlers: dict[int, Any] = {number: signal.getsignal(number) for number in STOPPING}
     forking = threading.local()
 
     def before() -> None:
@@ -64,9 +83,9 @@ def restore_in_forks() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, forking.blocked)
 
     def in_child() -> None:
-        if handlers:  # else it is a fork of a fork
-            _restore(handlers)
-            handlers.clear()
+        if _ours:  # else it is a fork of a fork
+            _restore(_ours)
+            _ours.clear()
         afterwards()
 
     os.register_at_fork(before=before, after_in_parent=afterwards, after_in_child=in_child)

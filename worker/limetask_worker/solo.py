@@ -23,6 +23,7 @@ from limetask.message import Envelope, TaskIdentity
 from limetask.registry import declared_tasks, find_task
 from limetask.settings import current_settings
 from limetask.status import ErrorInfo, Status
+from limetask_worker import signals
 from limetask_worker.child_process import LAST_WORDS_SECONDS, ChildProcess, reason_of_death, start_process
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.end_line import log_end
@@ -72,7 +73,8 @@ class SoloRunner:
             _ending.add(ending)
             ending.add_done_callback(_ending.discard)
         if answer is None:
-            raise SoloDiedError(reason_of_death(await process.wait(), memory_was_short=kills.are_recent()))
+            exit_code = await process.wait()
+            raise SoloDiedError(reason_of_death(exit_code, memory_was_short=kills.are_recent()))
         return _decode_outcome(answer)
 
 
@@ -92,7 +94,6 @@ _ending: set[asyncio.Future[None]] = set()
 
 
 async def _answer_of(process: ChildProcess, control: Control) -> dict[str, Any] | None:
-    # The end of the line is no sign: a process that is started meanwhile may hold the other end open.
     receiving = asyncio.ensure_future(control.receive())
     ended = asyncio.ensure_future(process.wait())
     try:
@@ -143,28 +144,33 @@ def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
 def run_solo() -> NoReturn:
     """Run the task that the control line brings, tell how it ended, and end this process."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    exit_code = 0
     with asyncio.Runner() as runner:
         control, options = runner.run(_open(control_socket_of_this_process()))
-        configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
-        lend_streams()
-        log_thread.start()
         try:
             prepare(options.packages, declared_tasks)
+            runner.run(_run_task(control))
         except (LoadingError, ConfigurationError) as exc:
             log_start_failure(logger, str(exc))
-            process_hooks.end_process(1)
-        runner.run(_run_task(control))
-    process_hooks.end_process(0)
+            exit_code = 1
+        signals.hold_back()
+    signals.go_on()
+    process_hooks.end_process(exit_code)
 
 
 async def _open(control_socket: socket.socket) -> tuple[Control, ChildOptions]:
     control = await Control.open(control_socket)
-    return control, await control.receive_options()
+    options = await control.receive_options()
+    configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
+    log_thread.start()
+    lend_streams()
+    signals.restore_in_forks()
+    leave_signals_to_parent(_go_on)
+    return control, options
 
 
 async def _run_task(control: Control) -> None:
     """Run a task until it ends, or its line does: then nobody waits for it any more."""
-    leave_signals_to_parent(_go_on)
     request = await control.receive()
     if request is None:
         return
@@ -172,6 +178,7 @@ async def _run_task(control: Control) -> None:
     executor = Executor(1, load_factory(settings.application_factory), settings.max_result_bytes)
     work = _decode_work(request)
     executor.start(coroutines=work.declaration.is_async)
+    leave_signals_to_parent(_go_on)
     running = executor.run(work)
     unwanted = asyncio.ensure_future(control.receive())
     waiting: list[asyncio.Future[Any]] = [running, unwanted]
