@@ -20,11 +20,13 @@ _RESULTS_DELIVERY_LIMIT = 10_000
 # Looking at a dead letter returns it to its queue, so the queue of dead letters must never run into a limit.
 # Without one, 4.0 and later would take 20.
 _DEAD_DELIVERY_LIMIT = 1_000_000_000
+# Looking at the marker returns it to its queue as well.
+_MARKER_DELIVERY_LIMIT = 1_000_000_000
 # Nobody consumes from the levels of a delay; looking into one must not send a message on before its time.
 _DELAY_DELIVERY_LIMIT = 1_000_000_000
 
 # A full queue refuses what is published, and the publisher keeps it and tries again: nothing is dropped. Operators set
-# lower limits with a policy.
+# lower limits with a policy: lengths only, since on a quorum queue a policy's overflow goes before the queue's.
 _RESULTS_MAX_BYTES = 8 * 1024**3
 _DEAD_MAX_BYTES = 2 * 1024**3
 _HANDLER_MAX_BYTES = 1024**3
@@ -112,6 +114,11 @@ class Names:
     @property
     def dead_queue(self) -> str:
         return f"{self.namespace}.dead"
+
+    @property
+    def marker_queue(self) -> str:
+        """The queue of the message with which it is tried whether messages stay."""
+        return f"{self.namespace}.marker"
 
     @property
     def delayed_exchange(self) -> str:
@@ -220,6 +227,12 @@ def delay_topology(names: Names, levels: int) -> Topology:
             ExchangeBinding(_below(names, level), delay, _bit_pattern(level, 0)) for level, delay in enumerate(delays)
         ),
     )
+
+
+def marker_topology(names: Names) -> Topology:
+    """Return the queue of the marker, which is not part of `topology` (see `limetask.marker`)."""
+    arguments = _quorum(_MARKER_DELIVERY_LIMIT) | {"x-overflow": "reject-publish"}
+    return Topology((), (Queue(names.marker_queue, arguments),), ())
 
 
 def delayed_binding(names: Names, queue: str) -> Binding:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pika
 
-from limetask.topology import Names, topology
+from limetask.topology import Names, marker_topology, topology
 from tests.waiting import eventually
 
 
@@ -32,7 +32,7 @@ def delete_namespace(broker_url: str, namespace: str) -> None:
     """Delete all queues and exchanges of a namespace."""
     wanted = topology(Names(namespace))
     with channel_to(broker_url) as channel:
-        for queue in wanted.queues:
+        for queue in (*wanted.queues, *marker_topology(Names(namespace)).queues):
             channel.queue_delete(queue.name)
         for exchange in wanted.exchanges:
             channel.exchange_delete(exchange.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from limetask.doctor.clocks import examine_clocks
 from limetask.doctor.finding import Finding
 from limetask.doctor.handlers import examine_handlers
 from limetask.doctor.permissions import Permitted, examine_permissions, look_at_permissions
+from limetask.doctor.policies import examine_policies
 from limetask.doctor.recording import LONG_BACKLOG, examine_recorder
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError, ConfigurationError, StoreError
 from limetask.settings import Settings
@@ -24,6 +25,8 @@ __all__ = ["LONG_BACKLOG", "NEWEST_BROKER", "OLDEST_BROKER", "Finding", "examine
 OLDEST_BROKER, NEWEST_BROKER = (3, 10), (4, 3)
 
 _CONNECT_SECONDS = 10.0
+_LOOKS_AT_ZEROS = 4
+_LOOK_AGAIN_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class _Depths:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Check broker, permissions, queues, workers, store, clocks, recorder and event handlers: a finding for each.
 
-    Takes some seconds. Leaves one row in the store, of the application `limetask.doctor`, which expires like any other.
+    Takes some seconds. Leaves one row in the store, of the application `limetask.doctor`, which expires like any other,
+    and a message in a queue of its own.
     """
     names = Names(settings.namespace)
     try:
@@ -51,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield permission_finding
     yield from _examine_queues(names, depths)
     yield _tell_consumer_timeout(settings)
+    yield examine_policies(settings, may_try=permitted is None or permitted.declares)
     store_findings = list(_examine_store(settings))
     yield from store_findings
     if all(finding.is_well for finding in store_findings):
@@ -65,9 +70,19 @@ async def _look_at_broker(settings: Settings, names: Names) -> _Depths:
     try:
         await connection.ready(_CONNECT_SECONDS)
         queues = [names.task_queue(qos) for qos in QOS_CATEGORIES] + [names.results_queue, names.dead_queue]
-        return _Depths(connection.broker_version, {queue: await connection.queue_counts(queue) for queue in queues})
+        return _Depths(connection.broker_version, await _counts(connection, queues))
     finally:
         await connection.close()
+
+
+async def _counts(connection: Connection, queues: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Count, and again what shows zeros: the broker also counts nothing in a queue whose leader does not answer it."""
+    counts: dict[str, tuple[int, int]] = {}
+    for look in range(_LOOKS_AT_ZEROS):
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS if look else 0.0)
+        unsure = [queue for queue in queues if not any(counts.get(queue, ()))]
+        counts |= {queue: await connection.queue_counts(queue) for queue in unsure}
+    return counts
 
 
 def _broker_remedy(error: Exception) -> str:

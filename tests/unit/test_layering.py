@@ -54,7 +54,7 @@ LAYERS = [
     ["record_fields", "records", "handlers"],
     ["events"],
     ["amqp", "store_url", "store_tables", "database", "store", "reading", "ends"],
-    ["listener", "dead_letters", "delays", "unused_queues", "handler_registry", "sending"],
+    ["listener", "dead_letters", "delays", "marker", "unused_queues", "handler_registry", "sending"],
     ["doctor", "bulk"],
     ["client"],
     ["aio"],

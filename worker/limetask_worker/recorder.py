@@ -20,6 +20,7 @@ from typing import TypeVar
 from limetask.amqp import Connection, Delivery, Subscription, hidden_password
 from limetask.codec import check_headers
 from limetask.errors import BrokerError, MessageRefusedError
+from limetask.marker import leave_marker_if_possible
 from limetask.message import (
     Completion,
     Echo,
@@ -336,6 +337,7 @@ async def run_recorder(options: ChildOptions, control: Control, stop: asyncio.Ev
     publishing = Connection(settings, f"recorder-publisher {options.worker}")
     recorder = Recorder(settings, options.worker, consuming, publishing)
     if await unless_stopped(_open(recorder, consuming, publishing), stop):
+        await leave_marker_if_possible(publishing, Names(settings.namespace))
         _spare_the_garbage_collector()
         control.send_ready({})
         await recorder.run(stop)
