@@ -82,7 +82,7 @@ def test_a_handler_beyond_the_consumer_timeout_is_begun_once(
     eventually(lambda: len(trace.count("neighbour", "ended")) == 4, 40, "the ends of its neighbours")
     publish("long", 2, 0.0)  # what was delivered again came before it
     eventually(lambda: trace.count("long", "ended")[2], 40)
-    assert "PRECONDITION_FAILED" in worker.log, "the broker has taken nothing away"
+    assert "the connection to the broker is lost" in worker.log, "the broker has taken nothing away"
     assert trace.count("long", "begun") == {1: 1, 2: 1}
     assert trace.count("neighbour", "begun") == dict.fromkeys(range(4), 1)
     names = Names(impatient_settings.namespace)
@@ -99,7 +99,7 @@ def test_events_of_a_slow_handler_do_not_wait_where_the_broker_takes_them_away(
         publish("short", number, 0.5)
     eventually(lambda: len(trace.count("short", "ended")) == 20, 60, "the ends of all events")
     assert trace.order("short", "begun") == [*range(20)]
-    assert "lost" not in worker.log
+    assert "the connection to the broker is lost" not in worker.log
     assert worker.stop() == 0
 
 
@@ -116,5 +116,21 @@ def test_a_handler_that_does_not_end_is_cut_off_before_the_consumer_timeout(
     assert trace.count("retried", "begun") == {1: 2}
     publish("short", 3, 0.0)
     eventually(lambda: trace.count("short", "ended")[3], 30)
-    assert "PRECONDITION_FAILED" not in worker.log
+    assert "the connection to the broker is lost" not in worker.log
     worker.kill()
+
+
+def test_a_handler_that_holds_up_its_process_is_killed_with_it(
+    impatient_settings: Settings, listen: Callable[..., Worker], trace: Trace
+) -> None:
+    """A C function that never lets go of Python's global lock keeps nobody for longer than its limit and a moment."""
+    trace.path.touch()
+    worker = listen(impatient_settings, "lasting", "--roles", "events")
+    publish("held", 1, 600)
+    eventually(lambda: trace.count("held", "begun")[1], 30)
+    publish("short", 2, 0.0)
+    eventually(lambda: trace.count("short", "ended")[2], 30)
+    eventually(lambda: trace.count("held", "ended")[1], 30)
+    assert trace.count("held", "begun")[1] == 2
+    assert "an event handler has exceeded its time limit and holds up its process" in worker.log
+    assert worker.stop() == 0

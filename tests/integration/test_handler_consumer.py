@@ -21,6 +21,7 @@ from limetask.handlers import HandlerDeclaration
 from limetask.topology import Names
 from limetask_worker.event_runner import EventRunner
 from limetask_worker.limits import Limits
+from limetask_worker.marks import Marks, open_memory
 from tests.broker import channel_to, queue_length
 from tests.proxy import Proxy, proxy_to
 from tests.waiting import eventually
@@ -95,7 +96,8 @@ class Running:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
-        runner = EventRunner(self._settings, "test", [self._handler], Application, self._limits)
+        marks = Marks(open_memory())
+        runner = EventRunner(self._settings, "test", [self._handler], Application, self._limits, marks)
         await runner.open()
         self._ready.set()
         await runner.run(stop, 10.0)

@@ -22,8 +22,9 @@ from limetask_worker.handler_consumer import HandlerConsumer
 from limetask_worker.handler_executor import HandlerExecutor
 from limetask_worker.limits import Limits
 from limetask_worker.loading import load_factory
+from limetask_worker.marks import Marks
 from limetask_worker.preparing import prepare
-from limetask_worker.process import needing_threads, needless, run_child, unless_stopped
+from limetask_worker.process import marks_of_this_process, needing_threads, needless, run_child, unless_stopped
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +43,10 @@ class EventRunner:
         handlers: Collection[HandlerDeclaration],
         make_application: ApplicationFactory,
         limits: Limits,
+        marks: Marks,
     ) -> None:
         self._limits = limits
+        self._marks = marks
         self._names = Names(settings.namespace)
         self._handlers = handlers
         self._loaded_at = datetime.now(UTC)
@@ -86,7 +89,7 @@ class EventRunner:
         [queue] = self._topologies[handler.name].queues
         executor = HandlerExecutor(handler, make_application)
         return HandlerConsumer(
-            handler, queue.name, executor, self._consuming, self._publishing, self._names, self._limits
+            handler, queue.name, executor, self._consuming, self._publishing, self._names, self._limits, self._marks
         )
 
     async def _finish(self, grace: float) -> bool:
@@ -144,7 +147,8 @@ async def run_handlers(options: ChildOptions, control: Control, stop: asyncio.Ev
     limits.check_handlers(handlers.values())
     make_application = load_factory(settings.application_factory)
     with needing_threads("lower the concurrency of event handlers"):
-        runner = EventRunner(settings, options.worker, handlers.values(), make_application, limits)
+        marks = marks_of_this_process()
+        runner = EventRunner(settings, options.worker, handlers.values(), make_application, limits, marks)
     all_ended = True
     if await unless_stopped(runner.open(), stop):
         control.send_ready({"handlers": sorted(handlers)})

@@ -7,6 +7,7 @@ import logging
 import time
 from datetime import UTC, datetime
 
+from limetask import ids
 from limetask.amqp import Connection
 from limetask.codec import encode_dead_letter, new_message_id, text_property
 from limetask.delays import Delays
@@ -19,8 +20,12 @@ from limetask_worker.handler_executor import HandlerExecutor, HandlerFailure
 from limetask_worker.handler_intake import HandlerIntake
 from limetask_worker.handler_memory import Arrived, HandlerMemory, retries_of
 from limetask_worker.limits import Limits, time_limit_error
+from limetask_worker.marks import Marks
 
 logger = logging.getLogger(__name__)
+
+# What a handler is marked as while it runs: it is its time limit that the supervisor is to see.
+_MARKED_AS = ids.new_task_id("limetask.event_handler")
 
 
 class HandlerConsumer:
@@ -40,6 +45,7 @@ class HandlerConsumer:
         publishing: Connection,
         names: Names,
         limits: Limits,
+        marks: Marks,
     ) -> None:
         self._handler = handler
         self._queue = queue
@@ -47,6 +53,7 @@ class HandlerConsumer:
         self._publishing = publishing
         self._names = names
         self._limits = limits
+        self._marks = marks
         self._delays = Delays(publishing, names)
         self._memory = HandlerMemory(consuming, HandlerIntake.most_unacked(handler.concurrency))
         self._intake = HandlerIntake(
@@ -119,8 +126,11 @@ class HandlerConsumer:
         limit = self._limits.longest_hold - arrived.age
         if self._handler.time_limit is not None:
             limit = min(limit, self._handler.time_limit)
+        mark = self._marks.hold(_MARKED_AS, 1)
+        mark.begin(limit)
         ended = self._executor.run(event)
         await asyncio.wait([ended], timeout=limit)
+        mark.release()
         if ended.done():
             return ended.result()
         self._limits.process_is_spoilt(f"event handler {self._handler.name} exceeded its time limit")

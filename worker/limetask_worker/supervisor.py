@@ -127,11 +127,14 @@ class Supervisor:
 
     async def _watch_time_limits(self) -> None:
         while True:
-            for child in self._task_children:
+            for child in self._children:
                 exceeding = [held for held in child.held() or () if held.exceeded is not None]
                 if exceeding:
-                    logger.error("task %s has exceeded its time limit and holds up its process", exceeding[0].task_id)
-                    child.kill("the worker process was killed: another task had exceeded its time limit and held it up")
+                    is_task = child.role is Role.TASKS
+                    what = f"task {exceeding[0].task_id}" if is_task else "an event handler"
+                    logger.error("%s has exceeded its time limit and holds up its process", what)
+                    other = "another task" if is_task else "an event handler"
+                    child.kill(f"the worker process was killed: {other} had exceeded its time limit and held it up")
             await asyncio.sleep(_WATCH_EVERY_SECONDS)
 
     def _on_signal(self) -> None:

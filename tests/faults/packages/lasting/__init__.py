@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -48,3 +49,13 @@ def retried(app: Application, event: Event) -> None:
     note("retried", "begun", event)
     time.sleep(event.body["seconds"])
     note("retried", "ended", event)
+
+
+@event_handler("lasting.held", name="lasting.held", time_limit=1.0)
+def held(app: Application, event: Event) -> None:
+    """Hold Python's global lock for the time that the event says, the first time only."""
+    is_first = f"held begun {event.body['number']} " not in Path(os.environ["LASTING_TRACE"]).read_text()
+    note("held", "begun", event)
+    if is_first:
+        ctypes.PyDLL(None).sleep(int(event.body["seconds"]))
+    note("held", "ended", event)
