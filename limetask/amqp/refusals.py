@@ -68,8 +68,8 @@ def _too_large(said: _Fields) -> str:
 def _timed_out(said: _Fields) -> str:
     return (
         "a message was not acked for longer than the broker allows, which is "
-        f"{int(said['milliseconds']) / 1000:g} s: raise consumer_timeout in rabbitmq.conf above the longest late-ack "
-        "task, or give such tasks a time_limit below it"
+        f"{int(said['milliseconds']) / 1000:g} s: raise consumer_timeout in rabbitmq.conf, or set "
+        "LIMETASK_CONSUMER_TIMEOUT to it: late-ack tasks and event handlers that take longer are then cut off in time"
     )
 
 
