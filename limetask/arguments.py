@@ -47,7 +47,7 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], max_bytes: 
         body = _pack({"args": args, "kwargs": kwargs})
     except _PACK_ERRORS as exc:
         raise ArgumentsError(_explain_arguments(args, kwargs, exc)) from exc
-    if _is_too_deep(body, (args, kwargs)):
+    if len(body) > MAX_NESTING and _is_too_deep(body, (args, kwargs)):
         raise ArgumentsError(f"the arguments are {_TOO_DEEP}, which a task message cannot carry")
     if len(body) > max_bytes:
         raise MessageTooLargeError(
@@ -66,18 +66,15 @@ def decode_arguments(body: bytes) -> tuple[list[Any], dict[str, Any]]:
         fields = _unpack_body(body)
     except _UNPACK_ERRORS as exc:
         raise MessageRefusedError(f"the body is not valid msgpack: {exc or type(exc).__name__}") from exc
-    if not isinstance(fields, dict) or not fields.keys() & {"args", "kwargs"}:
+    if not isinstance(fields, dict) or ("args" not in fields and "kwargs" not in fields):
         raise MessageRefusedError("the body is not {args, kwargs}")
-    args, kwargs = _or_empty(fields.get("args"), []), _or_empty(fields.get("kwargs"), {})
+    args, kwargs = fields.get("args"), fields.get("kwargs")
+    args, kwargs = [] if args is None else args, {} if kwargs is None else kwargs
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
         raise MessageRefusedError("the body is not {args, kwargs}: a list, and a map whose keys are texts")
-    if _is_too_deep(body, (args, kwargs)):
+    if len(body) > MAX_NESTING and _is_too_deep(body, (args, kwargs)):
         raise MessageRefusedError(f"the body is {_TOO_DEEP}")
     return args, kwargs
-
-
-def _or_empty(value: Any, empty: Any) -> Any:
-    return empty if value is None else value
 
 
 def _is_too_deep(body: bytes, value: Any) -> bool:

@@ -130,7 +130,8 @@ def decode_identity(envelope: Envelope, signer: Signer = UNSIGNED) -> TaskIdenti
     """
     headers = envelope.headers or {}
     version = headers.get("limetask")
-    check_headers(envelope)
+    if isinstance(headers, UnreadableHeaders):
+        raise MessageRefusedError(headers.reason)
     if version is None:
         raise MessageRefusedError("not a limetask message: it has no header 'limetask'")
     if version != PROTOCOL_VERSION:
@@ -140,7 +141,9 @@ def decode_identity(envelope: Envelope, signer: Signer = UNSIGNED) -> TaskIdenti
     task_id = _text(headers, "task_id", _TASK_ID_BYTES)
     task_name = _text(headers, "task", MAX_TASK_NAME_BYTES)
     app = _text(headers, "app", MAX_IDENTIFIER_BYTES)
-    attempt = whole_number(headers.get("attempt"))
+    attempt = headers.get("attempt")
+    if type(attempt) is not int:
+        attempt = whole_number(attempt)
     if attempt is None or not 1 <= attempt <= MAX_ATTEMPT:
         raise MessageRefusedError(f"header 'attempt' is {shown(headers.get('attempt'))}, not a number from 1")
     if not ids.belongs_to(task_id, app):
@@ -169,7 +172,7 @@ def decode_task(identity: TaskIdentity, envelope: Envelope) -> TaskMessage:
     """Return the whole task message; raises MessageRefusedError if its body cannot be read."""
     if envelope.kind == AMQP_1_0:
         raise MessageRefusedError("its body is a value of AMQP 1.0 and not bytes: send msgpack as a data section")
-    if not says_msgpack(envelope):
+    if envelope.content_type != MSGPACK and not says_msgpack(envelope):
         raise MessageRefusedError(f"content type {shown(envelope.content_type)}, not {MSGPACK}")
     return TaskMessage(identity, *decode_arguments(envelope.body))
 
@@ -185,7 +188,7 @@ def _signed_parts(identity: TaskIdentity, body: bytes) -> Iterator[bytes]:
 def decode_json(body: bytes) -> Any:
     """Return the value in a body; raises ValueError for what is no JSON, or nested too deeply to be passed on."""
     value = orjson.loads(body)
-    is_suspect = body.count(b"[") + body.count(b"{") > MAX_JSON_NESTING
+    is_suspect = len(body) > 2 * MAX_JSON_NESTING and body.count(b"[") + body.count(b"{") > MAX_JSON_NESTING
     if is_suspect and not _can_be_written(value) and is_deeper(value, MAX_JSON_NESTING):
         raise ValueError(f"it is nested more than {MAX_JSON_NESTING} levels deep")
     return value
@@ -223,6 +226,8 @@ def shown(value: object) -> str:
 
 def _text(headers: Mapping[str, Any], name: str, most_bytes: int) -> str:
     value = headers.get(name)
+    if type(value) is str and value.isascii() and 0 < len(value) <= most_bytes:
+        return value
     if isinstance(value, bytes):  # as some clients send texts
         with contextlib.suppress(UnicodeDecodeError):
             value = value.decode()
@@ -230,7 +235,7 @@ def _text(headers: Mapping[str, Any], name: str, most_bytes: int) -> str:
         raise MessageRefusedError(f"header {name!r} is {shown(value)}, not a text")
     if "\x00" in value:  # a database might refuse it
         raise MessageRefusedError(f"header {name!r} is {shown(value)}, with a NUL character")
-    if len(value) > most_bytes or (not value.isascii() and len(value.encode("utf-8", "surrogatepass")) > most_bytes):
+    if len(value.encode("utf-8", "surrogatepass")) > most_bytes:
         raise MessageRefusedError(f"header {name!r} is longer than {most_bytes} bytes: {shown(value)}")
     return value
 
