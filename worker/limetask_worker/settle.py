@@ -15,10 +15,11 @@ from limetask.delays import Delays
 from limetask.message import Completion, Envelope, Refused, Released, Returned, Started, TaskIdentity
 from limetask.records import encode_completion, encode_refused, encode_released, encode_returned, encode_started
 from limetask.signing import Signer
-from limetask.status import ErrorInfo, Status
+from limetask.status import ErrorInfo
 from limetask.topology import Names
 from limetask_worker.log_thread import WORK_FIELD
 from limetask_worker.outbox import Outbox, UnreportedEnd
+from limetask_worker.refusals import failure_of
 from limetask_worker.timings import SURE_SECONDS
 from limetask_worker.work import Outcome, Work
 
@@ -265,7 +266,7 @@ class Settler:
 
     async def _dead_letter_failed(self, work: Work, error: ErrorInfo) -> None:
         await self._publish_dead_letter(work.delivery, error.message)
-        failure = self._failure(work.message.identity, error)
+        failure = failure_of(work.message.identity, error, self._worker)
         await self._publishing.publish_until_confirmed(
             self._names.completions_exchange, failure.routing_key, encode_completion(failure)
         )
@@ -293,24 +294,8 @@ class Settler:
 
     async def _tell_refusal(self, delivery: Delivery, identity: TaskIdentity, error: ErrorInfo) -> None:
         """Tell the recorder that a task was refused, who makes it a FAILURE unless it knows better of the task."""
-        refusal = encode_refused(Refused(self._failure(identity, error), delivery.redelivered))
+        refusal = encode_refused(Refused(failure_of(identity, error, self._worker), delivery.redelivered))
         await self._publishing.publish_until_confirmed("", self._names.results_queue, refusal)
-
-    def _failure(self, identity: TaskIdentity, error: ErrorInfo) -> Completion:
-        return Completion(
-            id=ids.new_event_id(),
-            task_id=identity.task_id,
-            task_name=identity.task_name,
-            app=identity.app,
-            status=Status.FAILURE,
-            result=None,
-            error=error,
-            attempt=identity.attempt,
-            worker=self._worker,
-            sent_at=ids.sent_at(identity.task_id),
-            started_at=None,
-            finished_at=datetime.now(UTC),
-        )
 
     def _completion(self, work: Work, outcome: Outcome) -> Completion:
         identity = work.message.identity
