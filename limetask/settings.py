@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from limetask.errors import ConfigurationError
+from limetask.errors import BrokerUrlError, ConfigurationError, StoreUrlError, UsageError
+
+logger = logging.getLogger(__name__)
 
 MAX_NAMESPACE_BYTES = 100
 MIN_SIGNING_KEY_BYTES = 32
 """As long as what HMAC-SHA256 makes of it: a shorter key is easier to guess than a signature."""
 
-_PASSWORD = re.compile(r"(?<=//)([^:@/]*):.*@")
+# Up to the last @, since a password may hold anything when it is not percent-encoded.
+_PASSWORD = re.compile(r"(?<=//)([^:@]*):.*@", re.DOTALL)
+_PASSWORD_WITHOUT_SCHEME = re.compile(r"^([^:@]*):.*@", re.DOTALL)
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+_QUOTES = ("'", '"', "`")
 _PASSWORD_OPTION = re.compile(r"(?<=password=)[^&]*")
 
 
@@ -69,6 +77,10 @@ class Settings:
     max_result_bytes: int = _setting(1024 * 1024, "Largest result of one task as JSON, in bytes")
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            _check_type(one, getattr(self, one.name))
+        for name in _EXACT:
+            _check_text(name, getattr(self, name))
         _check_namespace(self.namespace)
         signing_secrets(self.signing_keys)
         for name in _LARGEST:
@@ -109,6 +121,18 @@ _LARGEST = {
     "max_result_bytes": 16 * 1024 * 1024,
 }
 
+# What is used as it stands: a line break at the end would name another file, or another user's password.
+_EXACT = ("broker_url", "store_url", "broker_ca", "broker_certificate", "broker_key", "application_factory")
+_ERRORS = {"broker_url": BrokerUrlError, "store_url": StoreUrlError}
+_TYPES = {str: "text", int: "a whole number", float: "a number"}
+
+# Variables that are not settings: of limetask's own tests, and those with which Kubernetes tells of a service that is
+# called limetask.
+_OTHER_VARIABLES = re.compile(
+    r"(TEST|BENCH|BENCHMARK|FAULTS|SOAK|SERVICES)(_.*)?|SQLITE|POSTGRESQL|.*_IMAGE|(.*_)?(SERVICE_(HOST|PORT.*)|PORT(_\d.*)?)"
+)
+_OUR_VARIABLES = re.compile(r"LIME_?TASKS?_(.+)", re.IGNORECASE)
+
 _configured: Settings | None = None
 
 
@@ -116,17 +140,44 @@ def configure(settings: Settings) -> None:
     """Use `settings` in this process from now on, instead of the environment's.
 
     Call it once, before the first task is sent: connections that are open already keep what they were opened with.
+    Raises UsageError for anything but Settings.
     """
+    if not isinstance(settings, Settings):
+        raise UsageError(
+            f"configure takes Settings, as in configure(Settings(send_timeout=5)), not {type(settings).__name__}"
+        )
     global _configured
     _configured = settings
 
 
 def current_settings() -> Settings:
-    """Return the settings given to `configure`, or else the environment's, read at the first call."""
+    """Return the settings given to `configure`, or else the environment's, read at the first call.
+
+    Logs a warning then for each variable that looks like a setting, and is none.
+    """
     global _configured
     if _configured is None:
         _configured = Settings.from_environment()
+        for warning in unknown_variables():
+            logger.warning("%s", warning)
     return _configured
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return a sentence for each variable that looks like a setting, and is none."""
+    known = {environment_variable(setting) for setting in fields(Settings)}
+    return [
+        _unknown(name, match[1].upper(), known)
+        for name in sorted(environment)
+        if name not in known and (match := _OUR_VARIABLES.fullmatch(name)) and not _OTHER_VARIABLES.fullmatch(match[1])
+    ]
+
+
+def _unknown(name: str, rest: str, known: Collection[str]) -> str:
+    # Without what all have in common, which would make them all alike.
+    close = difflib.get_close_matches(rest, [one.removeprefix("LIMETASK_") for one in known], n=1, cutoff=0.7)
+    hint = f"did you mean LIMETASK_{close[0]}?" if close else "limetask's docs/settings.md lists all"
+    return f"the environment variable {name} is not a setting of limetask and has no effect: {hint}"
 
 
 def environment_variable(setting: Field[Any]) -> str:
@@ -157,9 +208,21 @@ def signing_secrets(signing_keys: str) -> tuple[bytes, ...]:
     return secrets
 
 
+def stray_characters(text: str) -> str | None:
+    """Return what does not belong around or in a URL, a path or a name, None if there is nothing."""
+    if text != text.strip():
+        return "a space or a line break comes before or after it: remove it (`echo` writes one, `printf %s` does not)"
+    if text[:1] in _QUOTES or text[-1:] in _QUOTES:
+        return "it is in quotation marks: remove them (a file for `docker --env-file`, say, has none)"
+    if _CONTROL_CHARACTER.search(text):
+        return "it has a line break or another control character in it: remove it"
+    return None
+
+
 def hidden_password(url: str) -> str:
     """Return a URL without its password, for messages and logs; also one that is malformed."""
-    return _PASSWORD_OPTION.sub("***", _PASSWORD.sub(r"\1:***@", url))
+    pattern = _PASSWORD if "//" in url else _PASSWORD_WITHOUT_SCHEME
+    return _PASSWORD_OPTION.sub("***", pattern.sub(r"\1:***@", url))
 
 
 def default_store_path() -> Path:
@@ -193,6 +256,20 @@ def _parse(variable: str, text: str, parse: Callable[[str], Any]) -> Any:
         return parse(text)
     except ValueError as exc:
         raise ConfigurationError(f"{variable} is {text!r}: it must be a number") from exc
+
+
+def _check_type(setting: Field[Any], value: object) -> None:
+    wanted = type(setting.default)
+    allowed = (int, float) if wanted is float else wanted
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        name = f"{setting.name} ({environment_variable(setting)})"
+        raise ConfigurationError(f"{name} must be {_TYPES[wanted]}, and not of type {type(value).__name__}")
+
+
+def _check_text(name: str, text: str) -> None:
+    stray = stray_characters(text)
+    if stray:
+        raise _ERRORS.get(name, ConfigurationError)(f"{name} (LIMETASK_{name.upper()}) cannot be right: {stray}")
 
 
 def _check_number(name: str, value: float) -> None:

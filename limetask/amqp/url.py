@@ -5,18 +5,40 @@ from __future__ import annotations
 import os
 import socket
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 import pika
 
 from limetask.amqp.tls import check_no_tls_is_meant, tls_context
 from limetask.errors import BrokerUrlError
-from limetask.settings import Settings
+from limetask.settings import Settings, stray_characters
 
 # A publishing connection that an alarm blocks for longer is rebuilt; callers have their own, shorter deadlines.
 _BLOCKED_SECONDS = 60.0
 
 _URL_FORM = "the broker's URL must look like amqp://user:password@host:5672/vhost"
+_ENCODE = (
+    "Special characters in user, password and virtual host must be percent-encoded, such as @ as %40, / as %2F, "
+    "# as %23, ? as %3F, : as %3A and % as %25; Python's urllib.parse.quote(password, safe='') does it"
+)
+_OTHER_SCHEMES = frozenset({"http", "https", "pyamqp", "librabbitmq", "rabbitmq", "redis", "rediss", "sqs", "stomp"})
+_OTHER_SCHEMES |= {"mqtt", "mqtts", "ws", "wss", "tcp", "memory", "sqlite", "postgres", "postgresql", "kafka", "nats"}
+_TLS_SETTINGS = "amqps:// with LIMETASK_BROKER_CA, LIMETASK_BROKER_CERTIFICATE and LIMETASK_BROKER_KEY"
+# What pika, aio-pika, kombu and the URI specification of RabbitMQ know.
+_SETTINGS_FOR_OPTIONS = {
+    "heartbeat": "LIMETASK_HEARTBEAT",
+    **dict.fromkeys(
+        ("connection_timeout", "connect_timeout", "socket_timeout", "stack_timeout", "timeout"),
+        "LIMETASK_CONNECT_TIMEOUT",
+    ),
+    **dict.fromkeys(
+        ("ssl", "ssl_options", "ssl_cert_reqs", "verify", "no_verify_ssl", "cafile", "capath", "cacertfile"),
+        _TLS_SETTINGS,
+    ),
+    **dict.fromkeys(("certfile", "keyfile", "server_name_indication"), _TLS_SETTINGS),
+}
+_DEFAULT_USER = "guest"
+_MAX_VIRTUAL_HOST_BYTES = 255
 
 
 def connection_parameters(settings: Settings, purpose: str) -> Any:
@@ -43,27 +65,95 @@ def _tls_options(settings: Settings, parameters: Any) -> Any:
 
 
 def parse_url(url: str) -> Any:
-    """Return pika's connection parameters. Raises BrokerUrlError, which does not show the URL: it has a password."""
+    """Return pika's connection parameters.
+
+    Raises BrokerUrlError, which shows nothing of the URL but a known scheme: it has a password, and where that begins
+    and ends cannot be known when it is not percent-encoded.
+    """
+    stray = stray_characters(url)
+    if stray:
+        raise _wrong(stray)
+    if " " in url:
+        raise _wrong(f"it has a space in it. {_ENCODE}")
     try:
         parts = urlsplit(url)
-        if parts.scheme not in ("amqp", "amqps"):
-            raise BrokerUrlError(f"{_URL_FORM}: it starts with {parts.scheme!r}")
-        if parts.username and parts.password is None:
-            raise BrokerUrlError(f"{_URL_FORM}: it has a user without a password")
-        if "ssl_options" in parts.query:
-            raise BrokerUrlError(f"{_URL_FORM}, without ssl_options: TLS has settings, such as LIMETASK_BROKER_CA")
-        _check_port(parts)
-        return pika.URLParameters(url)
+        _check_scheme(parts)
+        _check_special_characters(parts)
+        _check_query(parts)
+        return pika.URLParameters(_canonical(parts))
     except (ValueError, TypeError, AttributeError, SyntaxError):
         # Without the cause, whose text may hold the password.
-        raise BrokerUrlError(f"{_URL_FORM}, with special characters percent-encoded") from None
+        raise _wrong(f"it cannot be read. {_ENCODE}") from None
 
 
-def _check_port(parts: SplitResult) -> None:
+def _wrong(reason: str) -> BrokerUrlError:
+    return BrokerUrlError(f"{_URL_FORM}: {reason}")
+
+
+def _check_scheme(parts: SplitResult) -> None:
+    if parts.scheme in _OTHER_SCHEMES:
+        raise _wrong(f"it starts with {parts.scheme!r}, and must start with amqp:// or, for TLS, amqps://")
+    if parts.scheme not in ("amqp", "amqps"):
+        raise _wrong("it does not start with amqp:// or, for TLS, amqps://")
+    if not parts.netloc and (parts.path or parts.query or parts.fragment):
+        raise _wrong("two slashes must come after amqp:")
+
+
+def _check_special_characters(parts: SplitResult) -> None:
+    if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        raise _wrong(f"an @ comes after a /, ? or #. {_ENCODE}")
+    if parts.fragment:
+        raise _wrong(f"it has a #. {_ENCODE}")
+
+
+def _check_query(parts: SplitResult) -> None:
+    for name in parse_qs(parts.query, keep_blank_values=True):
+        if name in _SETTINGS_FOR_OPTIONS:
+            raise _wrong(f"it has the option {name}, for which there is a setting: {_SETTINGS_FOR_OPTIONS[name]}")
+    if parts.query:
+        raise _wrong("it has an option after a ?, and the broker's URL takes none: there are settings for all of them")
+
+
+def _canonical(parts: SplitResult) -> str:
+    """Return the URL with everything in it that may be left out, and nothing in it that can be misread."""
+    user, password = _credentials(parts)
+    address = f"{quote(user, safe='')}:{quote(password, safe='')}@{_address(parts)}"
+    return f"{parts.scheme}://{address}/{quote(_virtual_host(parts.path), safe='')}"
+
+
+def _credentials(parts: SplitResult) -> tuple[str, str]:
+    user, password = parts.username or "", parts.password
+    if not user and password is None:
+        return _DEFAULT_USER, _DEFAULT_USER
+    if password is None and user != _DEFAULT_USER:
+        raise _wrong("it has a user without a password")
+    return unquote(user), unquote(password if password is not None else _DEFAULT_USER)
+
+
+def _address(parts: SplitResult) -> str:
+    host = parts.hostname or "localhost"
+    if set(",;") & set(host):
+        raise _wrong("it names several hosts, and limetask takes one: a name or a load balancer that leads to all")
     try:
-        _ = parts.port
+        port = parts.port
     except ValueError:
-        raise BrokerUrlError(f"{_URL_FORM}, with special characters percent-encoded: its port is no number") from None
+        raise _wrong(f"its port is not a number up to 65535. {_ENCODE}") from None
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"
+
+
+def _virtual_host(path: str) -> str:
+    if path in ("", "/", "//"):  # Celery writes two slashes for the virtual host /
+        return "/"
+    name = path[1:]
+    if "/" in name:
+        raise _wrong(
+            "its virtual host has a / in it or after it: one that belongs to the name is written %2F, as in /prod%2Feu "
+            "for the virtual host prod/eu"
+        )
+    if len(unquote(name).encode()) > _MAX_VIRTUAL_HOST_BYTES:
+        raise _wrong(f"its virtual host is longer than {_MAX_VIRTUAL_HOST_BYTES} bytes")
+    return unquote(name)
 
 
 def address_of(parameters: Any) -> str:

@@ -14,6 +14,7 @@ from limetask.cli.handlers import handlers
 from limetask.cli.setup import setup
 from limetask.cli.status import status
 from limetask.errors import LimetaskError
+from limetask.settings import unknown_variables
 
 
 class _Group(click.Group):
@@ -45,6 +46,8 @@ def limetask() -> None:
     """
     # What goes wrong is raised and told once; the library's warnings would only tell it before, and worse.
     logging.getLogger("limetask").addHandler(logging.NullHandler())
+    for warning in unknown_variables():
+        click.echo(f"Warning: {warning}", err=True)
 
 
 limetask.add_command(setup)

@@ -222,6 +222,13 @@ class TestUrl:
             ("amqp://shop:s3cret@[::1]:5673/", ("::1", 5673, "/", "shop", "s3cret")),
             ("amqps://shop:s3cret@broker/orders", ("broker", 5671, "orders", "shop", "s3cret")),
             ("AMQP://broker", ("broker", 5672, "/", "guest", "guest")),
+            ("amqp://guest@broker//", ("broker", 5672, "/", "guest", "guest")),
+            ("amqp://shop:s3cret@broker//", ("broker", 5672, "/", "shop", "s3cret")),
+            ("amqp://shop:s3cret@broker/prod%2Feu", ("broker", 5672, "prod/eu", "shop", "s3cret")),
+            ("amqp://shop:s3@cr:et@broker", ("broker", 5672, "/", "shop", "s3@cr:et")),
+            ("amqp://shop:100%@broker", ("broker", 5672, "/", "shop", "100%")),
+            ("amqp://sh%40p:@broker/%C3%A4", ("broker", 5672, "ä", "sh@p", "")),
+            ("amqp://[::1]", ("::1", 5672, "/", "guest", "guest")),
         ],
     )
     def test_an_amqp_url_is_understood(self, url: str, expected: tuple[Any, ...]) -> None:
@@ -270,6 +277,32 @@ class TestUrl:
             ("http://broker", "'http'"),
             ("amqp://broker:port", "port"),
             ("amqp://shop@broker", "password"),
+            ("pyamqp://broker", "'pyamqp'"),
+            ("amqp:broker", "two slashes"),
+            ("amqp//broker", "does not start with amqp://"),
+            ("amqp://broker/prod/eu", "/prod%2feu"),
+            ("amqp://broker//prod", "/prod%2feu"),
+            ("amqp://broker/prod/", "after it"),
+            ("amqp://broker/" + "x" * 256, "longer than 255 bytes"),
+            (" amqp://broker", "a space or a line break"),
+            ("amqp://broker\n", "a space or a line break"),
+            ("amqp://bro\nker", "a line break"),
+            ("amqp://bro ker", "a space in it"),
+            ('"amqp://broker"', "quotation marks"),
+            ("'amqp://broker'", "quotation marks"),
+            ("amqp://broker,other", "several hosts"),
+            ("amqp://broker;other", "several hosts"),
+            ("amqp://broker#here", "# as %23"),
+            ("amqp://broker?heartbeat=30", "limetask_heartbeat"),
+            ("amqp://broker?connection_timeout=30", "limetask_connect_timeout"),
+            ("amqps://broker?cacertfile=ca.pem", "limetask_broker_ca"),
+            ("amqp://broker?frame_max=4096", "takes none"),
+            ("amqp://broker?heartbeat", "limetask_heartbeat"),
+            ("amqp://broker?nonsense", "takes none"),
+            ("amqp://shop:pa/ss@broker", "/ as %2f"),
+            ("amqp://shop:1/2@broker", "/ as %2f"),
+            ("amqp://shop:1#2@broker", "# as %23"),
+            ("amqp://shop:1?2@broker", "? as %3f"),
         ],
     )
     def test_the_refusal_says_what_is_wrong(self, url: str, hint: str) -> None:
@@ -289,6 +322,21 @@ class TestUrl:
             "http://shop:s3cret@broker",
             "shop:s3cret@broker",
             "//u:s3cret@broker",
+            "amqp://shop:1@s3cret/x@broker",
+            "amqp://shop:1#s3cret@broker",
+            "amqp://shop:1/s3cret@broker",
+            "amqp://shop:1?s3cret@broker",
+            "amqp://shop:1?s3cret=1@broker",
+            "amqp://shop:x[s3cret@broker",
+            "amqp://shop:s3cret@broker/prod/eu",
+            "amqp://s3cret/x:y@broker",
+            "amqp://shop:s3cret@one,two",
+            "'amqp://shop:s3cret@broker'",
+            "amqp://shop:s3cret@broker\n",
+            "amqp://shop:s3 s3cret@broker",
+            "amqp:s3cret@broker",
+            "s3cret:x@broker",
+            "s3cret://broker",
         ],
     )
     def test_the_refusal_does_not_hold_the_password(self, url: str) -> None:
@@ -305,12 +353,6 @@ class TestParameters:
         assert (made.heartbeat, made.socket_timeout, made.stack_timeout) == (17, 2.5, 2.5)
         assert made.connection_attempts == 1
         assert made.blocked_connection_timeout > 0
-
-    def test_settings_win_over_the_url(self) -> None:
-        """What the URL says about the same things does not count."""
-        url = "amqp://broker?heartbeat=99&socket_timeout=99&connection_attempts=99"
-        made = connection_parameters(Settings(broker_url=url, heartbeat=17, connect_timeout=2.5), "test")
-        assert (made.heartbeat, made.socket_timeout, made.connection_attempts) == (17, 2.5, 1)
 
     def test_a_connection_can_be_told_in_the_brokers_list(self) -> None:
         """The name of a connection tells its purpose, host and process."""
@@ -346,6 +388,9 @@ class TestHiddenPassword:
             "amqp://shop:s3cret#x@broker",
             "amqp://shop:s3cret?x@broker",
             "amqp://shop:s3cret@[broker",
+            "amqp://sh/op:s3cret@broker",
+            "amqp://shop:x\ns3cret@broker",
+            "shop:s3cret@broker",
             "postgresql://host/db?user=shop&password=s3cret",
         ],
     )

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from limetask import ConfigurationError, Settings, configure
+from limetask import BrokerUrlError, ConfigurationError, Settings, StoreUrlError, UsageError, configure
 from limetask.settings import (
     current_settings,
     default_store_path,
     environment_variable,
     settings_table,
+    unknown_variables,
 )
 
 MAX_NAMESPACE_BYTES = 100
@@ -56,6 +57,110 @@ def test_every_setting_has_a_variable(name: str) -> None:
 def test_nothing_set_gives_the_defaults(environment: dict[str, str]) -> None:
     """Without variables, or with empty ones, everything has its default."""
     assert Settings.from_environment(environment) == Settings()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [None, True, b"text", Path("/etc/file"), [1], "12"])
+def test_a_setting_has_its_type(name: str, value: Any) -> None:
+    """A value of another type is refused with the setting's name, and is not an error of Python's."""
+    if isinstance(value, str) and name not in NUMBERS:
+        return
+    with pytest.raises(
+        ConfigurationError, match=rf"{name} \(LIMETASK_{name.upper()}\) must be (text|a (whole )?number)"
+    ):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["heartbeat", "max_deliveries", "max_arguments_bytes", "max_result_bytes"])
+def test_a_count_has_no_fraction(name: str) -> None:
+    """A float is refused where a whole number is meant; a whole number is a time as well."""
+    fraction: Any = 1.5
+    with pytest.raises(ConfigurationError, match="must be a whole number"):
+        Settings(**{name: fraction})
+    assert Settings(send_timeout=5).send_timeout == 5.0
+
+
+@pytest.mark.parametrize(
+    "name", ["broker_url", "store_url", "broker_ca", "broker_certificate", "broker_key", "application_factory"]
+)
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        (" {}", "a space or a line break"),
+        ("{}\n", "a space or a line break"),
+        ("{}\r\n", "a space or a line break"),
+        ("'{}'", "quotation marks"),
+        ('"{}"', "quotation marks"),
+        ("/a\nb{}", "a line break"),
+        ("/a\x00b{}", "control character"),
+    ],
+)
+def test_stray_characters_are_told(name: str, form: str, says: str) -> None:
+    """With them another file, virtual host or password would be meant. A URL's error is the one of other wrong URLs."""
+    error = {"broker_url": BrokerUrlError, "store_url": StoreUrlError}.get(name, ConfigurationError)
+    with pytest.raises(error, match=rf"LIMETASK_{name.upper()}\) cannot be right: .*{says}") as caught:
+        Settings.from_environment({f"LIMETASK_{name.upper()}": form.format(VALUES[name][0])})
+    assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [None, {}, "amqp://broker", {"send_timeout": 5}])
+def test_only_settings_can_be_configured(value: Any) -> None:
+    """Anything else is refused at once, and not at the next send."""
+    with pytest.raises(UsageError, match=r"configure takes Settings, .* not "):
+        configure(value)
+
+
+class TestUnknownVariables:
+    @pytest.mark.parametrize(
+        ("variable", "meant"),
+        [
+            ("LIMETASK_BROKER_URI", "LIMETASK_BROKER_URL"),
+            ("LIMETASK_BROKERURL", "LIMETASK_BROKER_URL"),
+            ("limetask_broker_url", "LIMETASK_BROKER_URL"),
+            ("LIME_TASK_BROKER_URL", "LIMETASK_BROKER_URL"),
+            ("LIMETASKS_STORE_URL", "LIMETASK_STORE_URL"),
+            ("LIMETASK_CONNECTION_TIMEOUT", "LIMETASK_CONNECT_TIMEOUT"),
+            ("LIMETASK_SIGNING_KEY", "LIMETASK_SIGNING_KEYS"),
+        ],
+    )
+    def test_a_misspelt_one_is_told_with_the_right_one(self, variable: str, meant: str) -> None:
+        """The sentence names both."""
+        [told] = unknown_variables({variable: "x", "LIMETASK_NAMESPACE": "shop"})
+        assert told.startswith(f"the environment variable {variable} is not a setting")
+        assert told.endswith(f"did you mean {meant}?")
+
+    def test_one_that_is_nothing_alike_gets_no_guess(self) -> None:
+        """It is told, with where all settings are."""
+        [told] = unknown_variables({"LIMETASK_CONCURRENCY": "4"})
+        assert told.endswith("limetask's docs/settings.md lists all")
+
+    @pytest.mark.parametrize(
+        "variable",
+        [
+            "LIMETASK_TEST_TOKENS",
+            "LIMETASK_SERVICE_HOST",
+            "LIMETASK_WORKER_SERVICE_PORT",
+            "LIMETASK_PORT_5672_TCP_ADDR",
+            "LIMETASK_PORT",
+            "BROKER_URI",
+            "MY_LIMETASK_BROKER",
+            "LIMETASK",
+        ],
+    )
+    def test_others_are_not_told(self, variable: str) -> None:
+        """Those of limetask's own tests, those that Kubernetes sets for a service called limetask, and all the rest."""
+        assert unknown_variables({variable: "x"}) == []
+
+    def test_they_are_logged_when_the_environment_is_read(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Once, as a warning."""
+        monkeypatch.setenv("LIMETASK_BROKER_URI", "amqp://broker")
+        current_settings()
+        current_settings()
+        assert [
+            (record.levelname, "did you mean LIMETASK_BROKER_URL?" in record.message) for record in caplog.records
+        ] == [("WARNING", True)]
 
 
 def test_the_process_environment_is_read_by_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from limetask.errors import BrokerRefusedError, ConfigurationError
 from limetask.forks import keep_from_forks
+from limetask.settings import Settings, configure
 from limetask_worker import signals
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.loading import LoadingError
@@ -121,6 +122,8 @@ class _Child:
     def prepared(self, prepare: Prepare | None) -> Exception | None:
         """Prepare this process; return what another start would not mend."""
         try:
+            # As `current_settings` would, but for its warnings of unknown variables: the supervisor gives those.
+            configure(Settings.from_environment())
             if prepare is not None:
                 prepare(self._options)
         except (LoadingError, ConfigurationError) as exc:
