@@ -15,7 +15,7 @@ from limetask.answers import Answer
 from limetask.application import AnyApplication, identifier_of
 from limetask.bulk import Bulk, BulkSender
 from limetask.ends import Ends
-from limetask.errors import BrokerError, ConnectionLostError, UnusableHereError, WaitTimeoutError
+from limetask.errors import BrokerError, ConfigurationError, ConnectionLostError, UnusableHereError, WaitTimeoutError
 from limetask.loop_thread import LoopThread
 from limetask.once import Once
 from limetask.reading import (
@@ -128,10 +128,10 @@ class Client:
         # Both are opened in the loop's thread, which imports what they need as well.
         self._publisher: Connection | None = None
         self._listener: Listener | None = None
+        self._listener_error: ConfigurationError | None = None
 
     def send(self, call: TaskCall) -> TaskStatus:
         """Send one task; see `send_task`."""
-        check_usable()
         prepared = self._preparer.task(call)
         deadline = clock.now() + self.settings.send_timeout
         error = self._send_at_once(prepared)
@@ -141,7 +141,6 @@ class Client:
 
     def send_many(self, calls: Iterable[TaskCall]) -> list[TaskStatus]:
         """Send many tasks; see `send_tasks`."""
-        check_usable()
         bulk = Bulk(self._preparer.tasks(calls))
         if bulk.tasks:
             self._send_bulk(bulk)
@@ -149,19 +148,16 @@ class Client:
 
     def publish_event(self, app: AnyApplication, routing_key: str, body: Any) -> str:
         """Publish a user's own event; see `publish_event`."""
-        check_usable()
         event = self._preparer.event(app, routing_key, body)
         self._run(lambda: self._sender.publish_event(event), event.outcome_unknown)
         return event.id
 
     def status(self, task_id: str, app: str) -> TaskStatus:
         """Return a task's status by its canonical id; see `get_status`."""
-        check_usable()
         return self._lookup.status(task_id, app)
 
     def status_of_any(self, task_id: str | uuid.UUID, app: str) -> TaskStatus:
         """Return a task's status; see `get_status`."""
-        check_usable()
         return self._lookup.status_of_any(task_id, app)
 
     def wait(self, status: TaskStatus, timeout: float) -> TaskStatus:
@@ -170,7 +166,6 @@ class Client:
         The event of its end arrives here by itself if this process has sent the task. The store is asked as well, at
         once and then at growing intervals, for all the other cases.
         """
-        check_usable()
         deadline = clock.now() + timeout
         pause = FIRST_POLL_SECONDS
         with self._ends.expected(status) as end:
@@ -215,6 +210,8 @@ class Client:
 
     def _listen(self) -> None:
         """Have ends arrive by themselves, if that can be had: they are only ever hints."""
+        if self._listener_error is not None:
+            raise self._listener_error
         if self._listener is None:
             with contextlib.suppress(UnusableHereError):
                 self._thread.get().call_soon(self._open_listener)
@@ -278,8 +275,13 @@ class Client:
     def _open_listener(self) -> None:
         from limetask.listener import Listener
 
-        if self._listener is None:
+        if self._listener is not None:
+            return
+        try:
             self._listener = Listener(self.settings, self._reply_key, self._ends)
+        except ConfigurationError as exc:
+            self._listener_error = exc
+        else:
             self._listener.start()
 
     async def _close_connections(self) -> None:
@@ -314,7 +316,11 @@ _abandoned: list[Client] = []
 
 
 def default_client() -> Client:
-    """Return the client of this process for the current settings."""
+    """Return the client of this process for the current settings.
+
+    Raises UnusableHereError where its calls could never return.
+    """
+    check_usable()
     settings = current_settings()
     key = (os.getpid(), id(settings))
     client = _clients.get(key)

@@ -163,7 +163,7 @@ def checked_statuses(statuses: Iterable[TaskStatus]) -> list[TaskStatus]:
     for status in listed:
         if not isinstance(status, TaskStatus):
             raise UsageError(
-                f"wait_all takes statuses, as send_task and get_status return them, and not {shortened(status)}"
+                f"only statuses are waited for, as send_task and get_status return them, and not {shortened(status)}"
             )
     return listed
 

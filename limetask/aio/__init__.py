@@ -98,7 +98,7 @@ async def wait(status: TaskStatus, timeout: float) -> TaskStatus:
     Raises WaitTimeoutError (a TimeoutError) if the task has not ended in time, NotFoundError if it has expired,
     StoreError if the store could not be read until the end, and UsageError for a timeout that is no number.
     """
-    limit = seconds(timeout)
+    [status], limit = checked_statuses([status]), seconds(timeout)
     return status if status.is_completed() else await (await current_client()).wait(status, limit)
 
 

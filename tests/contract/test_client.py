@@ -365,8 +365,16 @@ def test_a_timeout_is_a_number(settings: Settings, client: Client, timeout: Any)
 @pytest.mark.parametrize("statuses", [None, "text", 7, ["an id"], [None]])
 def test_only_statuses_are_waited_for(settings: Settings, client: Client, statuses: Any) -> None:
     """Anything else is told, and what makes one."""
-    with pytest.raises(UsageError, match=r"wait_all takes .*send_task"):
+    with pytest.raises(UsageError, match=r"(wait_all takes|only statuses are waited for).* send_task"):
         client.wait_all(statuses, 1)
+
+
+def test_waiting_with_a_wrong_url_is_told(settings: Settings, client: Client) -> None:
+    """Whoever waits would hear nothing of an end: the URL is told as it is by a send."""
+    configure(replace(settings, broker_url="http://localhost:15672"))
+    status = TaskStatus(ids.new_task_id("acme"), Status.PENDING, app="acme", _reader=STATUS_READER)
+    with pytest.raises(BrokerUrlError, match="amqp://user:password@host:5672/vhost"):
+        client.wait(status, 30)
 
 
 def test_an_id_is_taken_in_every_form(settings: Settings, client: Client) -> None:
