@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -78,10 +79,10 @@ class Worker:
         return self.process.wait(timeout)
 
     def kill(self) -> None:
-        """Kill it and its children, if they still run."""
-        if self.process.poll() is None:
+        """Kill it, its children and what their tasks have left behind, if they still run."""
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.process.wait()
 
 
 def command_line(process: psutil.Process) -> list[str]:

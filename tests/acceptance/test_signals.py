@@ -31,17 +31,18 @@ def lines(path: Path) -> list[str]:
 def test_a_signal_for_the_whole_group_stops_the_recorder_last(
     settings: Settings, start_worker: StartWorker, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """As systemd and terminals send it: running tasks end, all ends are recorded, and the exit code is 0.
-
-    The tasks run for longer than a recorder needs that ends at once.
-    """
+    """As systemd and terminals send it: running tasks end, all ends are recorded, and the exit code is 0."""
     worker = start_worker(settings, "shop", "--processes", "2", "--slots", "2")
     tasks = ["hold", "hold", "hold_late", "hold_late"]
-    running = [send_task(f"shop.tasks.{task}", "acme", str(tmp_path / "trace"), 5.0) for task in tasks]
+    running = [send_task(f"shop.tasks.{task}", "acme", str(tmp_path / "trace")) for task in tasks]
     eventually(lambda: all(status.refresh().status is Status.STARTED for status in running))
     waiting = [send_task("shop.tasks.add", "acme", one, 1) for one in range(5)]
     os.killpg(worker.process.pid, number)
     eventually(lambda: queue_length(settings.broker_url, Names(settings.namespace).task_queue("default")) == 5)
+    [recorder] = worker.child_pids("limetask_worker.recorder")
+    ended, _ = psutil.wait_procs([psutil.Process(recorder)], timeout=3)
+    assert ended == [], "the recorder did not wait for the tasks"
+    (tmp_path / "trace.release").touch()
     assert worker.process.wait(40) == 0
     assert [get_status(status.id, "acme").status for status in running] == [Status.SUCCESS] * 4
     assert {status.refresh().status for status in waiting} == {Status.PENDING}
