@@ -226,7 +226,7 @@ def shown(value: object) -> str:
 
 def _text(headers: Mapping[str, Any], name: str, most_bytes: int) -> str:
     value = headers.get(name)
-    if type(value) is str and value.isascii() and 0 < len(value) <= most_bytes:
+    if type(value) is str and value.isascii() and 0 < len(value) <= most_bytes and "\x00" not in value:
         return value
     if isinstance(value, bytes):  # as some clients send texts
         with contextlib.suppress(UnicodeDecodeError):

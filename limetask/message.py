@@ -20,10 +20,11 @@ UNKNOWN_TASK, UNREADABLE = "UnknownTaskError", "MessageRefusedError"
 """The error types of a task whose message was refused before anybody had asked the recorder."""
 
 UNKNOWN_APPLICATION, BEGUN_TOO_OFTEN = "UnknownApplicationError", "BegunTooOftenError"
+START_REFUSED = "StartRefusedError"
 """The error types of a task that was set aside after its start was recorded."""
 
 _REFUSED = (UNKNOWN_TASK, UNREADABLE)
-_PRESUMED = (UNKNOWN_APPLICATION, BEGUN_TOO_OFTEN, WORKER_LOST, END_LOST)
+_PRESUMED = (UNKNOWN_APPLICATION, BEGUN_TOO_OFTEN, START_REFUSED, WORKER_LOST, END_LOST)
 
 
 class MessageKind(StrEnum):

@@ -31,6 +31,8 @@ from limetask.topology import QOS_CATEGORIES, Names
 _OUT_OF_DATE: dict[str, str] = {
     MessageKind.CLAIM: "it is a question of a worker that has asked again since, or has gone: purge it",
     MessageKind.ALIVE: "it is a sign of life that is out of date, and living workers give others: purge it",
+    MessageKind.ECHO: "it is what a recorder has sent to itself to hear whether it hears: purge it",
+    MessageKind.RETURNED: "it says what a worker had let go of, and the tasks have come to others since: purge it",
     MessageKind.HANDLERS: "it says which handlers a worker had, and running workers say so every minute: purge it",
 }
 # Retries that may await their confirms at a time.

@@ -34,12 +34,14 @@ from limetask.message import (
     RECORD_KINDS,
     Alive,
     Claim,
+    Echo,
     Envelope,
     HandlerBindings,
     HandlerGone,
     MessageKind,
     Refused,
     Released,
+    Returned,
     TaskIdentity,
     WorkerLost,
 )
@@ -47,10 +49,12 @@ from limetask.records import (
     encode_alive,
     encode_claim,
     encode_completion,
+    encode_echo,
     encode_handler_gone,
     encode_handlers,
     encode_refused,
     encode_released,
+    encode_returned,
     encode_started,
     encode_worker_lost,
 )
@@ -305,12 +309,20 @@ RECORDS: dict[MessageKind, Envelope] = {
     MessageKind.REFUSED: encode_refused(Refused(END, False)),
     MessageKind.CLAIM: encode_claim(Claim(STARTED, False, "limetask.reply.abc")),
     MessageKind.RELEASED: encode_released(Released(STARTED.task_id, 2, "host.1.a", LONG_AGO)),
+    MessageKind.RETURNED: encode_returned(Returned([(STARTED.task_id, 2)])),
+    MessageKind.ECHO: encode_echo(Echo("host.1.r", 8123.5)),
     MessageKind.ALIVE: encode_alive(Alive(LONG_AGO, {"host.1.a": []})),
     MessageKind.WORKER_LOST: encode_worker_lost(LOST),
     MessageKind.HANDLERS: encode_handlers([HandlerBindings("shop.notify", ["shop.#"], LONG_AGO)]),
     MessageKind.HANDLER_GONE: encode_handler_gone(HandlerGone("shop.notify", LONG_AGO)),
 }
-OUT_OF_DATE = {MessageKind.CLAIM, MessageKind.ALIVE, MessageKind.HANDLERS}
+OUT_OF_DATE = {
+    MessageKind.CLAIM,
+    MessageKind.RETURNED,
+    MessageKind.ECHO,
+    MessageKind.ALIVE,
+    MessageKind.HANDLERS,
+}
 
 
 @pytest.mark.parametrize("is_the_brokers", [False, True])

@@ -129,6 +129,7 @@ class TestCompletion:
             (replace(FAILURE, error=ErrorInfo("MessageRefusedError", "no"), started_at=None), Rank.REFUSED),
             (replace(FAILURE, error=ErrorInfo("MessageRefusedError", "by a body")), Rank.PRESUMED_LOST),
             (replace(FAILURE, error=ErrorInfo("UnknownApplicationError", "no")), Rank.PRESUMED_LOST),
+            (replace(FAILURE, error=ErrorInfo("StartRefusedError", "no")), Rank.PRESUMED_LOST),
         ],
     )
     def test_a_presumed_loss_is_no_reported_end(self, completion: Completion, rank: Rank) -> None:

@@ -12,7 +12,16 @@ from functools import partial
 from limetask.amqp import Connection, Delivery
 from limetask.codec import decode_identity, decode_task, has_flag
 from limetask.errors import MessageRefusedError
-from limetask.message import BEGUN_TOO_OFTEN, UNKNOWN_TASK, UNREADABLE, Decision, Envelope, TaskIdentity, Verdict
+from limetask.message import (
+    BEGUN_TOO_OFTEN,
+    START_REFUSED,
+    UNKNOWN_TASK,
+    UNREADABLE,
+    Decision,
+    Envelope,
+    TaskIdentity,
+    Verdict,
+)
 from limetask.registry import TaskDeclaration, declared_tasks, find_task
 from limetask.signing import Signer
 from limetask.topology import Names, QoS
@@ -207,7 +216,7 @@ class Consumer:
                 self._settler.failed(work, _begun_too_often(verdict), BEGUN_TOO_OFTEN)
             case Decision.REFUSED:
                 self._let_go(work)
-                self._settler.failed(work, _START_REFUSED, "StartRefusedError")
+                self._settler.failed(work, _START_REFUSED, START_REFUSED)
             case Decision.UNEXPECTED:
                 self._let_go(work)
                 self._settler.set_aside(work, _unexpected(verdict))
