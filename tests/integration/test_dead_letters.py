@@ -353,10 +353,10 @@ def test_a_letter_fits_into_the_frames_of_its_connection(settings: Settings) -> 
     """They may be as short as 4 KiB: what does not fit is cut, and the connection is kept."""
     message = replace(task_message(), headers={**(task_message().headers or {}), "big": "x" * 60_000})
     letter = encode_dead_letter(message, Names(settings.namespace).task_queue("default"), "why", datetime.now(UTC))
-    short_frames = replace(settings, broker_url=f"{settings.broker_url}?frame_max=4096")
 
     async def publish() -> None:
-        connection = Connection(short_frames, "short frames")
+        connection = Connection(settings, "short frames")
+        connection._parameters.frame_max = 4096  # as a broker may demand
         await connection.ready(10)
         async with asyncio.timeout(20):
             await connection.publish_until_confirmed(Names(settings.namespace).dead_exchange, "", letter)
