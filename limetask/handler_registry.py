@@ -25,6 +25,8 @@ from limetask.unused_queues import LOOK_SECONDS, look_for_use
 LONG_UNHEARD = timedelta(minutes=10)
 """A worker declares its handlers every minute: whatever was not declared for so long, no worker has."""
 
+_JUST_NOW = timedelta(minutes=1)
+
 
 @dataclass(frozen=True, slots=True)
 class KnownHandler:
@@ -93,8 +95,9 @@ def prune_handlers(names: Iterable[str], *, look_for: float = LOOK_SECONDS) -> P
     told and forgets the handlers. A worker that begins to consume in the very moment of the deletion makes its queue
     anew; what happens until then does not reach it.
 
-    Raises BrokerError if the broker cannot be used or refuses, or if it is in doubt whether somebody consumes from a
-    queue: that one is as it was. What was deleted before stays deleted: run it again.
+    Raises BrokerError if the broker cannot be used or refuses, or if it is in doubt whether a handler is in use, as
+    when a worker has declared it within a minute: its queue is as it was. Raises StoreError if the store cannot be
+    read. What was deleted before stays deleted: run it again.
     """
     return asyncio.run(_prune(current_settings(), sorted(set(names)), look_for))
 
@@ -145,21 +148,32 @@ async def _prune(settings: Settings, names: Sequence[str], look_for: float) -> P
     deleted: dict[str, int] = {}
     async with _connected(settings) as connection:
         use = await look_for_use(connection, queues.values(), look_for)
+        running = await _declared_just_now(settings)
         for name, queue in queues.items():
-            if queue in use.unused | use.missing:
+            if queue in use.unused | use.missing and name not in running:
                 # Interrupted after the deletion, it is listed and pruned once more.
                 deleted[name] = await connection.delete(queue) if queue in use.unused else 0
                 await _tell_recorder(settings, connection, HandlerGone(name, datetime.now(UTC)))
-    if use.in_doubt:
-        raise _in_doubt(sorted(use.in_doubt), len(deleted))
-    return Pruned(deleted, tuple(name for name, queue in queues.items() if queue in use.consumed))
+    in_use = tuple(name for name, queue in queues.items() if queue in use.consumed)
+    in_doubt = [name for name in names if name not in deleted and name not in in_use]
+    if in_doubt:
+        raise _in_doubt(in_doubt, len(deleted))
+    return Pruned(deleted, in_use)
 
 
-def _in_doubt(queues: Sequence[str], deleted: int) -> BrokerError:
+async def _declared_just_now(settings: Settings) -> set[str]:
+    """Return the handlers that a running worker has: one that stands still in a long event may have no consumer."""
+    with closing(Store(settings.resolved_store_url)) as store:
+        recorded = await asyncio.to_thread(store.handlers)
+    return {one.name for one in recorded if datetime.now(UTC) - one.heard_at < _JUST_NOW}
+
+
+def _in_doubt(names: Sequence[str], deleted: int) -> BrokerError:
     return BrokerError(
-        f"{', '.join(queues)}: it is in doubt whether anybody consumes from there, since the queue does not answer, or "
-        f"its messages went away while nobody was seen to consume them. It was left alone, and {deleted} others were "
-        "deleted. `rabbitmq-queues quorum_status NAME` shows whether it has a leader: prune again when it has"
+        f"{', '.join(names)}: it is in doubt whether it is in use, so its queue was left alone, and {deleted} others "
+        "were deleted. Either a worker has declared it within a minute: stop it, and prune again a minute later. Or "
+        "its queue does not answer, or events went away while nobody was seen to consume them: prune again when "
+        "`rabbitmq-queues quorum_status QUEUE` shows a leader"
     )
 
 

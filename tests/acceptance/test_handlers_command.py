@@ -167,6 +167,17 @@ def test_a_queue_that_is_consumed_from_is_left_alone(
         assert prune_handlers([NOTIFY]).in_use == (NOTIFY,)
 
 
+def test_a_handler_that_a_worker_has_just_declared_is_left_alone(settings: Settings, queues: Names) -> None:
+    """One that stands still in a long event may have no consumer; its events are where they were."""
+    record(settings, NOTIFY, ago=timedelta(seconds=5))
+    publish_failures(settings, queues, 2)
+    with pytest.raises(
+        BrokerError, match=f"{NOTIFY}: it is in doubt whether it is in use, .* within a minute: stop it"
+    ):
+        prune_handlers([NOTIFY])
+    assert find_handlers([NOTIFY])[0].waiting == 2
+
+
 def test_a_queue_without_a_record_can_be_named(settings: Settings, queues: Names) -> None:
     """What the recorder never heard of is found by its name, also without a recorder; what is nowhere is told."""
     [found] = find_handlers([NOTIFY])
