@@ -24,21 +24,23 @@ _WITHOUT_SERVICES = "tests/unit"
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the services once, before pytest-xdist starts its workers, which inherit the environment."""
-    _let_interrupts_in()
+    _let_signals_in()
     is_xdist_worker = hasattr(config, "workerinput")
     only_unit_tests = bool(config.args) and all(_WITHOUT_SERVICES in argument for argument in config.args)
     if not is_xdist_worker and not only_unit_tests and not config.option.collectonly:
         config.stash[_services] = start_services()
 
 
-def _let_interrupts_in() -> None:
-    """Have Ctrl-C arrive here, and in the programs that tests start.
+def _let_signals_in() -> None:
+    """Have Ctrl-C and hang-ups arrive here, and in the programs that tests start.
 
-    A shell starts what it runs in the background (`make test &` in a script) with SIGINT ignored, and whoever is
-    started from there inherits that: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/V3_chap02.html#tag_18_11
+    A shell starts what it runs in the background (`make test &` in a script) with SIGINT ignored, `nohup` with SIGHUP,
+    and whoever is started from there inherits that: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/V3_chap02.html#tag_18_11
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -148,7 +148,8 @@ def test_a_thread_of_ones_own_has_no_cause(settings: Settings, start_worker: Cal
         (
             ("acme", KEY, {"when": {1, 2}}),
             EventError,
-            f"event '{KEY}' cannot be published: the body cannot be expressed as JSON: it holds a value of type set",
+            f"event '{KEY}' cannot be published: the body cannot be expressed as JSON: it holds a value of type set: "
+            "convert it, such as with sorted(x)",
         ),
         (
             ("acme", KEY, "x" * 1_048_576),

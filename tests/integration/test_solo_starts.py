@@ -16,6 +16,7 @@ from limetask.arguments import encode_arguments
 from limetask.codec import encode_task
 from limetask.message import TaskIdentity, TaskMessage
 from limetask.registry import TaskDeclaration
+from limetask_worker import solo
 from limetask_worker.control import ChildOptions
 from limetask_worker.solo import SoloRunner
 from limetask_worker.work import Work
@@ -58,6 +59,7 @@ def test_it_waits_until_it_can_be_started(
                     await asyncio.sleep(0.01)
         async with asyncio.timeout(60):
             outcome = await running
+            await asyncio.wait(solo._ending)
         assert outcome.status is Status.SUCCESS
         return outcome.result
 

@@ -52,6 +52,7 @@ def load_factory(path: str) -> ApplicationFactory:
         raise
     except (Exception, SystemExit) as exc:
         text = traceback.format_exc().rstrip()
+        _check_threads(path)  # with other threads running, their replacement may break the import itself
         raise LoadingError(f"cannot import LIMETASK_APPLICATION_FACTORY ({path}):\n\n{text}") from exc
     _check_threads(path)
     return factory
@@ -95,7 +96,9 @@ def _import(module: str) -> None:
             raise LoadingError(_not_found_message(module)) from exc
         raise LoadingError(_import_failed_message(module)) from exc
     except (Exception, SystemExit) as exc:
-        raise LoadingError(_import_failed_message(module)) from exc
+        message = _import_failed_message(module)
+        _check_threads(module)  # with other threads running, their replacement may break the import itself
+        raise LoadingError(message) from exc
     _check_threads(module)
 
 
