@@ -23,6 +23,7 @@ from limetask.reading import (
     LAST_POLL_SECONDS,
     StatusLookup,
     checked_statuses,
+    is_just_sent,
     wait_all_timeout,
     wait_timeout,
 )
@@ -164,11 +165,14 @@ class Client:
         """Return a task's last status; see `TaskStatus.wait`.
 
         The event of its end arrives here by itself if this process has sent the task. The store is asked as well, at
-        once and then at growing intervals, for all the other cases.
+        once unless the task was just sent, and then at growing intervals, for all the other cases.
         """
         deadline = clock.now() + timeout
         pause = FIRST_POLL_SECONDS
         with self._ends.expected(status) as end:
+            if is_just_sent(status):
+                self._listen()
+                end.wait(min(pause, max(0.0, timeout)))
             while not end.wait(0):
                 current, store_error = self._lookup.look(status)
                 if current.is_completed():

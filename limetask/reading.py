@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 # `wait` asks the store at intervals that double from the first to the last.
 FIRST_POLL_SECONDS = 0.01
 LAST_POLL_SECONDS = 0.5
+# The end of a task that was sent so lately comes by itself, and to look meanwhile would only slow it down.
+_JUST_SENT = timedelta(milliseconds=50)
 
 _DOUBT_AFTER_SECONDS = 10.0
 _DOUBT_EVERY_SECONDS = 60.0
@@ -173,3 +175,8 @@ def _not_found(task_id: object, app: str, reason: str = "") -> NotFoundError:
         f"application {app!r} has no task {shortened(task_id)}: "
         + (reason or "the id is wrong, expired or another application's")
     )
+
+
+def is_just_sent(status: TaskStatus) -> bool:
+    """Return True for a task that has hardly had the time to end."""
+    return datetime.now(UTC) - ids.sent_at(status.id) < _JUST_SENT

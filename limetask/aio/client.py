@@ -23,7 +23,14 @@ from limetask.ends import Ends
 from limetask.errors import ConnectionLostError, UnusableHereError, WaitTimeoutError
 from limetask.message import Envelope
 from limetask.patterns import EventPattern
-from limetask.reading import FIRST_POLL_SECONDS, LAST_POLL_SECONDS, StatusLookup, wait_all_timeout, wait_timeout
+from limetask.reading import (
+    FIRST_POLL_SECONDS,
+    LAST_POLL_SECONDS,
+    StatusLookup,
+    is_just_sent,
+    wait_all_timeout,
+    wait_timeout,
+)
 from limetask.sending import Preparer, Sender, TaskCall
 from limetask.settings import Settings, current_settings
 from limetask.status import TaskStatus
@@ -79,6 +86,9 @@ class Client:
         expected: asyncio.Future[TaskStatus] = loop.create_future()
         with self._ends.expecting(status.id, partial(_arrive, expected, status.app)):
             pause = FIRST_POLL_SECONDS
+            if is_just_sent(status):
+                self._open_listener()
+                await asyncio.wait([expected], timeout=min(pause, max(0.0, timeout)))
             while not expected.done():
                 current, store_error = await blocking(self._lookup.look, status)
                 if current.is_completed():

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -449,6 +450,7 @@ def test_many_tasks_are_waited_for(
     eventually(lambda: all(recorded(settings, status).is_completed() for status in sent))
     for module in ("limetask.client", "limetask.aio.client"):
         monkeypatch.setattr(f"{module}.FIRST_POLL_SECONDS", 3600.0)
+    monkeypatch.setattr("limetask.reading._JUST_SENT", timedelta(0))
     client.forget()
     assert [status.id for status in client.wait_all(sent, 3600)] == [status.id for status in sent]
     client.forget()

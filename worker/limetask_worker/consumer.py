@@ -264,7 +264,7 @@ class Consumer:
 
     def _claims_soon_decided(self) -> int:
         # Without a recorder they wait for long, and must keep no slot free.
-        return sum(work.age < _CLAIM_SECONDS for work in self._claiming.values())
+        return sum(work.age < _CLAIM_SECONDS for work in self._claiming.values()) if self._claiming else 0
 
     def _in_window(self) -> int:
         return len(self._starting) + len(self._ready) + len(self._granted) + len(self._running)
@@ -340,7 +340,8 @@ class Consumer:
                 self._take_in_hand(work)
                 self._starting[work.key] = work
                 taken.append(work)
-        self._tell_returned(gone)  # these are delivered again
+        if gone:
+            self._tell_returned(gone)  # these are delivered again
         return taken
 
     def _tell_returned(self, unstarted: Sequence[Work]) -> None:

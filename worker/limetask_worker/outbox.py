@@ -39,6 +39,11 @@ class Outbox:
         self._size = 0
         self._offsets: dict[tuple[str, int], int] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """True while no end waits here."""
+        return not self._offsets
+
     def keep(self, end: UnreportedEnd) -> None:
         """Have an end reported by the supervisor should this process die."""
         if (end.task_id, end.attempt) in self._offsets:

@@ -119,7 +119,8 @@ class Settler:
 
         def confirmed() -> None:
             self._unreported.pop(work.key, None)
-            self._outbox.forget(*work.key)
+            if not self._outbox.is_empty:
+                self._outbox.forget(*work.key)
             if work.declaration.acks_late:
                 self._ack(work)
             on_confirmed(work)
