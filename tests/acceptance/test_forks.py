@@ -61,8 +61,13 @@ def started(trace: Path, status: TaskStatus) -> int:
     return int(lines(trace)[0])
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("task", ["start_and_hold", "start_and_hold_async"])
+@pytest.mark.parametrize(
+    ("task", "way"),
+    [
+        *[("start_and_hold", way) for way in WAYS],
+        *[("start_and_hold_async", way) for way in ("fork", "process_fork", "pool_executor")],
+    ],
+)
 def test_a_killed_process_is_replaced_though_one_that_it_started_lives(
     settings: Settings, start_worker: StartWorker, trace: Path, task: str, way: str
 ) -> None:

@@ -129,7 +129,8 @@ def test_a_partition_that_no_node_notices_is_only_a_pause(
     check(site.ledger, fault, fault_ended)
 
 
-@pytest.mark.parametrize("victim_leads", in_form([True], [True, False]))
+@pytest.mark.skipif(in_form(short=True, full=False), reason="takes long: make faults")
+@pytest.mark.parametrize("victim_leads", [True, False])
 def test_the_node_of_the_recorder_at_work_dies(
     victim_leads: bool, own_cluster: Cluster, sqlite_url: str, open_ledger: OpenLedger, employ: StartWorker
 ) -> None:

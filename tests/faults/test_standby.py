@@ -77,6 +77,7 @@ _HAPPENINGS: dict[str, Callable[[Pair], None]] = {
     "the active recorder is stopped": stop_the_active_recorder,
     "the active recorder is killed": kill_the_active_recorder,
 }
+_IN_SHORT_FORM = ["nothing happens", "all supervisors are stopped", "the active recorder is stopped"]
 
 
 def employ_two(ledger: Ledger, employ: StartWorker) -> Pair:
@@ -97,7 +98,7 @@ def assert_all_told_of_success(verdict: Verdict, ledger: Ledger) -> None:
     assert not [event.fields for event in ledger.events.all() if event.status == "FAILURE"]
 
 
-@pytest.mark.parametrize("happening", _HAPPENINGS)
+@pytest.mark.parametrize("happening", in_form(_IN_SHORT_FORM, [*_HAPPENINGS]))
 def test_long_bodies_beside_a_recorder_that_stands_by(
     happening: str, settings: Settings, open_ledger: OpenLedger, employ: StartWorker
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from limetask import Settings
 from tests.faults.conftest import OpenLedger, StartWorker
+from tests.faults.form import in_form
 from tests.faults.ledger import Ledger, now
 from tests.faults.load import Sent
 from tests.faults.nodes import Node
@@ -50,6 +51,7 @@ def short_of_memory(broker: Node) -> Iterator[None]:
 
 
 _OUTAGES = {"SIGKILL of the broker": killed, "SIGSTOP of the broker": frozen, "memory alarm": short_of_memory}
+_FAULTS = in_form(["SIGKILL of the broker", "memory alarm"], [*_OUTAGES])
 
 
 def send_held(ledger: Ledger, names: list[str], release: Path) -> list[Sent]:
@@ -70,7 +72,7 @@ def end_in_an_outage(ledger: Ledger, release: Path, outage: AbstractContextManag
     return now()
 
 
-@pytest.mark.parametrize("fault", _OUTAGES)
+@pytest.mark.parametrize("fault", _FAULTS)
 def test_what_ends_within_its_limit_in_an_outage_has_succeeded(
     fault: str,
     own_broker: Node,
@@ -92,7 +94,7 @@ def test_what_ends_within_its_limit_in_an_outage_has_succeeded(
     assert "exceeded" not in worker.log
 
 
-@pytest.mark.parametrize("fault", _OUTAGES)
+@pytest.mark.parametrize("fault", _FAULTS[: in_form(1, len(_OUTAGES))])
 def test_what_exceeds_its_limit_in_an_outage_fails_alone(
     fault: str,
     own_broker: Node,
