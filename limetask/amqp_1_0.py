@@ -29,7 +29,7 @@ def body_of_amqp_1_0(encoded: bytes) -> bytes:
             if kind in _LONG:
                 return _all_of(encoded, at + 4, struct.unpack_from(">I", encoded, at)[0])
     except (IndexError, struct.error):
-        pass
+        pass  # it is cut off, or more follows: refused below, like every other value
     raise MessageRefusedError(
         "its body is a value of AMQP 1.0 and not bytes: send it as a data section, with what the message says in it"
     )

@@ -195,7 +195,9 @@ class Completion:
     @property
     def rank(self) -> Rank:
         """What it may replace in the store: an end that no body has come to gives way to one that has."""
-        error = None if self.error is None else self.error.type
+        if self.error is None:
+            return Rank.ENDED
+        error = self.error.type
         if error in _REFUSED:
             return Rank.REFUSED if self.started_at is None else Rank.PRESUMED_LOST
         return Rank.PRESUMED_LOST if error in _PRESUMED else Rank.ENDED
