@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
@@ -41,6 +42,7 @@ class Connection:
         self._reply_queue: ReplyQueue | None = None
         self._session: Session | None = None
         self._epoch = 0
+        self._connected_at = 0.0
         self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._keeper: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
@@ -55,6 +57,11 @@ class Connection:
     def epoch(self) -> int:
         """How often it was tried to connect: another number means that all may have changed on the broker."""
         return self._epoch
+
+    @property
+    def connected_at(self) -> float:
+        """When this epoch's connection was about to consume, by time.monotonic(); 0 before the first."""
+        return self._connected_at
 
     @property
     def broker_version(self) -> str:
@@ -312,6 +319,7 @@ class Connection:
         # The session is in force before its first consumer: a delivery that comes at once is already ours to ack.
         subscriptions = tuple(self._subscriptions)
         self._session = session
+        self._connected_at = time.monotonic()
         for subscription in subscriptions:
             if subscription in self._subscriptions:  # else it was cancelled meanwhile
                 await session.consume(subscription)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pika
@@ -18,8 +20,10 @@ from limetask.codec import encode_task
 from limetask.message import Claim, Decision, Envelope, Released, Started, TaskIdentity, Verdict
 from limetask.records import decode_claim, decode_verdict, encode_claim, encode_released, encode_started
 from limetask.topology import Names
+from limetask_worker.timings import UNNOTICED_LAG_SECONDS
 from tests.broker import channel_to, declare_namespace, queue_length, take_all
 from tests.databases import new_postgresql_database
+from tests.proxy import proxy_to
 from tests.services import POSTGRES_URL
 from tests.waiting import eventually
 from tests.worker import Worker
@@ -63,6 +67,27 @@ def test_a_claim_that_was_asked_twice_and_granted_late_loses_no_task(
             os.kill(process, signal.SIGCONT)
     ended = get_status(identity.task_id, "acme").wait(30)
     assert (ended.status, ended.result) == (Status.SUCCESS, 3)
+
+
+def test_what_is_delivered_late_is_claimed_although_it_is_new(
+    settings: Settings, start_worker: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """As when the worker's node of a cluster was cut off: another worker has got the same message meanwhile."""
+    names = Names(settings.namespace)
+    identity = TaskIdentity(ids.new_task_id("acme"), "shop.tasks.count_run", "acme", 1, None)
+    with proxy_to(settings.broker_url) as (proxy, url), channel_to(settings.broker_url) as channel:
+        worker = start_worker(replace(settings, broker_url=url), "shop", "--processes", "1")
+        assert send_task("shop.tasks.add", "acme", 1, 2).wait(30).result == 3
+        proxy.stall("client")
+        stalled_at = time.monotonic()
+        task = encode_task(identity, encode_arguments([str(tmp_path / "runs"), 1], {}, 1000))
+        publish(channel, names.tasks_exchange, names.task_queue("default"), task)
+        publish(channel, "", names.results_queue, encode_started([started_elsewhere(identity)]))
+        eventually(lambda: queue_length(settings.broker_url, names.task_queue("default")) == 0, what="a delivery")
+        eventually(lambda: time.monotonic() - stalled_at > UNNOTICED_LAG_SECONDS + 0.1, what="a lag")
+        proxy.flow()
+        eventually(lambda: f"started by {OTHER_WORKER}" in worker.log, what="a claim")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_claim_that_cannot_be_recorded_is_answered(

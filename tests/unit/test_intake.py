@@ -23,6 +23,7 @@ class Broker:
 
     def __init__(self, cancel: Callable[[], Any]) -> None:
         self.cancel_consumers = cancel
+        self.connected_at = 0.0
         self.given_back: list[Delivery] = []
         self.deliver: Callable[[Delivery], None]
 
@@ -57,7 +58,7 @@ def test_a_stop_does_not_wait_for_a_broker_that_does_not_answer(
             ["default"],
             fewest=1,
             most=8,
-            admit=lambda qos, delivery: admitted.append((qos, delivery)),
+            admit=lambda qos, delivery, _: admitted.append((qos, delivery)),
             look_again=lambda: None,
             longest_wait=lambda: 0.0,
             give_back=lambda: None,

@@ -12,6 +12,7 @@ from functools import partial
 from limetask.amqp import Connection, Delivery
 from limetask.codec import decode_identity, decode_task, has_flag
 from limetask.errors import MessageRefusedError
+from limetask.ids import sent_at
 from limetask.message import (
     BEGUN_TOO_OFTEN,
     START_REFUSED,
@@ -26,6 +27,7 @@ from limetask.registry import TaskDeclaration, declared_tasks, find_task
 from limetask.signing import Signer
 from limetask.topology import Names, QoS
 from limetask_worker.claims import Claims
+from limetask_worker.delivery_lag import DeliveryLag
 from limetask_worker.end_line import log_end
 from limetask_worker.executor import Executor
 from limetask_worker.intake import Intake
@@ -132,27 +134,31 @@ class Consumer:
         """How many tasks have begun, or are about to."""
         return len(self._running) + len(self._starting) + len(self._ready) + len(self._granted)
 
-    def _admit(self, qos: QoS, delivery: Delivery) -> None:
+    def _admit(self, qos: QoS, delivery: Delivery, lag: DeliveryLag) -> None:
         identity: TaskIdentity | None = None
         try:
             identity = decode_identity(delivery.envelope, self._signer)
             declaration = find_task(identity.task_name)
             if declaration is None:
                 self._settler.refused(delivery, identity, _unknown_task(identity.task_name), UNKNOWN_TASK)
+            elif lag.is_suspected and lag.is_late(sent_at(identity.task_id)):
+                self._accept(qos, delivery, identity, declaration, is_new=False)
             elif declaration.qos != qos and not delivery.redelivered and not has_flag(delivery.envelope, "moved"):
                 self._settler.moved(delivery, identity, self._names.task_queue(declaration.qos))
             else:
-                self._accept(qos, delivery, identity, declaration)
+                self._accept(qos, delivery, identity, declaration, is_new=not delivery.redelivered)
         except MessageRefusedError as exc:
             self._settler.refused(delivery, identity, str(exc), UNREADABLE)
         self._schedule_start()
 
-    def _accept(self, qos: QoS, delivery: Delivery, identity: TaskIdentity, declaration: TaskDeclaration) -> None:
+    def _accept(
+        self, qos: QoS, delivery: Delivery, identity: TaskIdentity, declaration: TaskDeclaration, *, is_new: bool
+    ) -> None:
         work = Work(delivery, decode_task(identity, delivery.envelope), declaration)
         known = self._in_hand.get(work.key)
         if known is not None:
             self._adopt(known, work)
-        elif delivery.redelivered or identity.attempt > 1 or _may_be_elsewhere(delivery.envelope):
+        elif not is_new or identity.attempt > 1 or _may_be_elsewhere(delivery.envelope):
             self._claim(work)
         else:
             self._waiting[qos].append(work)

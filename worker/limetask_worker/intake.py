@@ -12,6 +12,7 @@ from typing import Any
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.errors import BrokerError
 from limetask.topology import Names, QoS
+from limetask_worker.delivery_lag import DeliveryLag
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +42,12 @@ class Intake:
         queues: Sequence[QoS],
         fewest: int,
         most: int,
-        admit: Callable[[QoS, Delivery], None],
+        admit: Callable[[QoS, Delivery, DeliveryLag], None],
         look_again: Callable[[], None],
         longest_wait: Callable[[], float],
         give_back: Callable[[], None],
     ) -> None:
-        """Between `fewest` and `most` messages of each queue may be here unacked; `admit` takes each.
+        """Between `fewest` and `most` messages of each queue may be here unacked; `admit` takes each, and its lag.
 
         `look_again` is called when it can be told anew whether there is room. `longest_wait` returns for how many
         seconds a message has waited here for a slot; `give_back` is called when that is too long.
@@ -59,6 +60,7 @@ class Intake:
         self._prefetch = most
         self._message_bytes = 0.0
         self._admit = admit
+        self._lags = {qos: DeliveryLag() for qos in queues}
         self._look_again = look_again
         self._longest_wait = longest_wait
         self._give_back = give_back
@@ -104,12 +106,17 @@ class Intake:
         affordable = int(_MOST_BYTES / max(self._message_bytes, 1.0))
         return max(self._fewest, min(self._most, affordable))
 
-    def _on_delivery(self, qos: QoS, delivery: Delivery) -> None:
+    def _on_pushed(self, qos: QoS, delivery: Delivery) -> None:
+        lag = self._lags[qos]
+        lag.note(self._connection.connected_at)
+        self._take(qos, delivery, lag)
+
+    def _take(self, qos: QoS, delivery: Delivery, lag: DeliveryLag) -> None:
         if self._is_closed:
             self._connection.give_back(delivery)
             return
         self._message_bytes += _WEIGHT * (len(delivery.envelope.body) - self._message_bytes)
-        self._admit(qos, delivery)
+        self._admit(qos, delivery, lag)
 
     def _switch(self, work: Coroutine[Any, Any, None]) -> None:
         if self._is_stopped or self._switching is not None:
@@ -155,7 +162,7 @@ class Intake:
             if taken is None:
                 await self._push()
             else:
-                self._on_delivery(*taken)
+                self._take(*taken, DeliveryLag())  # the leader itself has answered: there is none
             return
 
     async def _take_most_urgent(self) -> tuple[QoS, Delivery] | None:
@@ -171,5 +178,6 @@ class Intake:
         logger.debug("up to %d messages of each queue are here at a time", self._prefetch)
         for qos in self._queues:
             queue = self._names.task_queue(qos)
+            self._lags[qos].begin()
             with contextlib.suppress(BrokerError):  # the consumer is renewed with its connection
-                await self._connection.consume(Subscription(queue, self._prefetch, partial(self._on_delivery, qos)))
+                await self._connection.consume(Subscription(queue, self._prefetch, partial(self._on_pushed, qos)))
