@@ -5,24 +5,31 @@ A record that the store would refuse, or with which nobody can reckon, is to be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
 
 from limetask import ids
 from limetask.codec import MAX_ATTEMPT, shown
 from limetask.errors import MessageRefusedError
 from limetask.handlers import MAX_HANDLER_NAME_BYTES
+from limetask.message import MessageKind
 from limetask.patterns import MAX_KEY_BYTES
 from limetask.registry import MAX_TASK_NAME_BYTES
 from limetask.status import ErrorInfo, Status
+
+T = TypeVar("T")
 
 _ENDS = {status.value: status for status in (Status.SUCCESS, Status.FAILURE)}
 
 # Of the times that a clock may show, those that every database can keep, in every time zone, and that can be reckoned
 # with: a task's id holds the same.
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
+_FIRST_YEAR, _LAST_YEAR = 1970, 9999
+_EARLIEST, _LATEST = datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(_LAST_YEAR, 12, 31, tzinfo=UTC)
+MALFORMED = ValueError, TypeError, AttributeError, LookupError, OverflowError
+"""What may be raised of a record in which something is missing, or is not what it must be."""
+
 _LONGEST_REASON = 500  # characters: a reason is read by people, and travels in a header
 
 
@@ -118,8 +125,8 @@ def end_of(name: Any) -> Status:
 
 def moment_of(text: Any) -> datetime:
     """Return a time in UTC."""
-    moment = datetime.fromisoformat(text_of(text))
-    if moment.tzinfo is UTC and _EARLIEST.year <= moment.year < _LATEST.year:  # as limetask writes it
+    moment = datetime.fromisoformat(text)  # raises TypeError for what is no text
+    if moment.tzinfo is UTC and _FIRST_YEAR <= moment.year < _LAST_YEAR:  # as limetask writes it
         return moment
     if moment.tzinfo is None:
         raise ValueError(f"{shown(text)} has no time zone")
@@ -128,17 +135,19 @@ def moment_of(text: Any) -> datetime:
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusing:
-    """Turns whatever a malformed record raises into one MessageRefusedError."""
+def refusing(kind: MessageKind) -> Callable[[Callable[[bytes], T]], Callable[[bytes], T]]:
+    """Have a decoder raise one MessageRefusedError for whatever it raises of a malformed record of this kind."""
 
-    kind: str
+    def decorate(decode: Callable[[bytes], T]) -> Callable[[bytes], T]:
+        @wraps(decode)
+        def decode_or_refuse(body: bytes) -> T:
+            try:
+                return decode(body)
+            except KeyError as exc:
+                raise MessageRefusedError(f"not a {kind} record: it has no field {exc}") from exc
+            except MALFORMED as exc:
+                raise MessageRefusedError(f"not a {kind} record: {str(exc)[:_LONGEST_REASON]}") from exc
 
-    def __enter__(self) -> None:
-        return None
+        return decode_or_refuse
 
-    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, KeyError):
-            raise MessageRefusedError(f"not a {self.kind} record: it has no field {error}") from error
-        if isinstance(error, ValueError | TypeError | AttributeError | OverflowError):
-            raise MessageRefusedError(f"not a {self.kind} record: {str(error)[:_LONGEST_REASON]}") from error
+    return decorate

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from limetask.codec import JSON, decode_json, new_message_id, valid_text
-from limetask.errors import MessageRefusedError
 from limetask.message import (
     Alive,
     Begun,
@@ -29,7 +28,7 @@ from limetask.message import (
     WorkerLost,
 )
 from limetask.record_fields import (
-    Refusing,
+    MALFORMED,
     attempt_of,
     end_of,
     error_of,
@@ -39,6 +38,7 @@ from limetask.record_fields import (
     moment_of,
     name_of,
     own_task_id,
+    refusing,
     task_id_of,
     task_name_of,
     text_of,
@@ -72,10 +72,10 @@ def encode_completion(completion: Completion, result: bytes | None = None) -> En
     )
 
 
+@refusing(MessageKind.COMPLETION)
 def decode_completion(body: bytes) -> Completion:
     """Return the end that an event tells of; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.COMPLETION):
-        return _completion(decode_json(body))
+    return _completion(decode_json(body))
 
 
 def _completion(fields: Mapping[str, Any]) -> Completion:
@@ -104,11 +104,11 @@ def encode_refused(refused: Refused) -> Envelope:
     return Envelope(body=orjson.dumps(fields), content_type=JSON, message_id=new_message_id(), kind=MessageKind.REFUSED)
 
 
+@refusing(MessageKind.REFUSED)
 def decode_refused(body: bytes) -> Refused:
     """Return which task was refused; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.REFUSED):
-        fields = decode_json(body)
-        return Refused(_completion(fields["end"]), truth_of(fields["was_delivered_before"]))
+    fields = decode_json(body)
+    return Refused(_completion(fields["end"]), truth_of(fields["was_delivered_before"]))
 
 
 def encode_started(records: Sequence[Started]) -> Envelope:
@@ -118,21 +118,21 @@ def encode_started(records: Sequence[Started]) -> Envelope:
     )
 
 
+@refusing(MessageKind.STARTED)
 def decode_started(body: bytes) -> list[Started]:
     """Return the starts in a message; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.STARTED):
-        return [_started(fields) for fields in list_of(decode_json(body))]
+    return [_started(fields) for fields in list_of(decode_json(body))]
 
 
 def readable_starts(body: bytes) -> list[Started]:
     """Return the starts of a message that `decode_started` refuses which can be read all the same."""
-    with contextlib.suppress(MessageRefusedError), Refusing(MessageKind.STARTED):
+    with contextlib.suppress(*MALFORMED):
         return [start for fields in list_of(decode_json(body)) for start in _readable_start(fields)]
     return []
 
 
 def _readable_start(fields: Any) -> Iterator[Started]:
-    with contextlib.suppress(MessageRefusedError), Refusing(MessageKind.STARTED):
+    with contextlib.suppress(*MALFORMED):
         yield _started(fields)
 
 
@@ -154,16 +154,16 @@ def encode_claim(claim: Claim) -> Envelope:
     return Envelope(body=orjson.dumps(claim), content_type=JSON, message_id=new_message_id(), kind=MessageKind.CLAIM)
 
 
+@refusing(MessageKind.CLAIM)
 def decode_claim(body: bytes) -> Claim:
     """Return the claim in a message; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.CLAIM):
-        fields = decode_json(body)
-        return Claim(
-            start=_started(fields["start"]),
-            may_run_again=truth_of(fields["may_run_again"]),
-            reply_to=text_of(fields["reply_to"]),
-            may_begin_elsewhere=truth_of(fields["may_begin_elsewhere"]),
-        )
+    fields = decode_json(body)
+    return Claim(
+        start=_started(fields["start"]),
+        may_run_again=truth_of(fields["may_run_again"]),
+        reply_to=text_of(fields["reply_to"]),
+        may_begin_elsewhere=truth_of(fields["may_begin_elsewhere"]),
+    )
 
 
 def encode_verdict(verdict: Verdict) -> Envelope:
@@ -173,18 +173,18 @@ def encode_verdict(verdict: Verdict) -> Envelope:
     )
 
 
+@refusing(MessageKind.VERDICT)
 def decode_verdict(body: bytes) -> Verdict:
     """Return the verdict in a message; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.VERDICT):
-        fields = decode_json(body)
-        return Verdict(
-            task_id=text_of(fields["task_id"]),
-            attempt=attempt_of(fields["attempt"]),
-            started_at=moment_of(fields["started_at"]),
-            decision=Decision(fields["decision"]),
-            begun=int(fields["begun"]),
-            worker=None if fields["worker"] is None else text_of(fields["worker"]),
-        )
+    fields = decode_json(body)
+    return Verdict(
+        task_id=text_of(fields["task_id"]),
+        attempt=attempt_of(fields["attempt"]),
+        started_at=moment_of(fields["started_at"]),
+        decision=Decision(fields["decision"]),
+        begun=int(fields["begun"]),
+        worker=None if fields["worker"] is None else text_of(fields["worker"]),
+    )
 
 
 def encode_released(released: Released) -> Envelope:
@@ -194,16 +194,16 @@ def encode_released(released: Released) -> Envelope:
     )
 
 
+@refusing(MessageKind.RELEASED)
 def decode_released(body: bytes) -> Released:
     """Return who takes which start back; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.RELEASED):
-        fields = decode_json(body)
-        return Released(
-            task_id=task_id_of(fields["task_id"]),
-            attempt=attempt_of(fields["attempt"]),
-            worker=name_of(fields["worker"]),
-            started_at=moment_of(fields["started_at"]),
-        )
+    fields = decode_json(body)
+    return Released(
+        task_id=task_id_of(fields["task_id"]),
+        attempt=attempt_of(fields["attempt"]),
+        worker=name_of(fields["worker"]),
+        started_at=moment_of(fields["started_at"]),
+    )
 
 
 def encode_returned(returned: Returned) -> Envelope:
@@ -213,11 +213,11 @@ def encode_returned(returned: Returned) -> Envelope:
     )
 
 
+@refusing(MessageKind.RETURNED)
 def decode_returned(body: bytes) -> Returned:
     """Return which tasks a worker lets go of; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.RETURNED):
-        tasks = decode_json(body)["tasks"]
-        return Returned([(task_id_of(task_id), attempt_of(attempt)) for task_id, attempt in tasks])
+    tasks = decode_json(body)["tasks"]
+    return Returned([(task_id_of(task_id), attempt_of(attempt)) for task_id, attempt in tasks])
 
 
 def encode_alive(alive: Alive) -> Envelope:
@@ -225,15 +225,15 @@ def encode_alive(alive: Alive) -> Envelope:
     return Envelope(body=orjson.dumps(alive), content_type=JSON, message_id=new_message_id(), kind=MessageKind.ALIVE)
 
 
+@refusing(MessageKind.ALIVE)
 def decode_alive(body: bytes) -> Alive:
     """Return whose sign of life it is; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.ALIVE):
-        fields = decode_json(body)
-        workers = {
-            name_of(worker): None if held is None else [*map(text_of, list_of(held))]
-            for worker, held in fields["workers"].items()
-        }
-        return Alive(moment_of(fields["seen_at"]), workers)
+    fields = decode_json(body)
+    workers = {
+        name_of(worker): None if held is None else [*map(text_of, list_of(held))]
+        for worker, held in fields["workers"].items()
+    }
+    return Alive(moment_of(fields["seen_at"]), workers)
 
 
 def encode_echo(echo: Echo) -> Envelope:
@@ -241,17 +241,17 @@ def encode_echo(echo: Echo) -> Envelope:
     return Envelope(body=orjson.dumps(echo), content_type=JSON, message_id=new_message_id(), kind=MessageKind.ECHO)
 
 
+@refusing(MessageKind.ECHO)
 def decode_echo(body: bytes) -> Echo:
     """Return which recorder sent this to itself, and when; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.ECHO):
-        fields = decode_json(body)
-        store_id = fields.get("store_id")  # older recorders do not tell
-        return Echo(
-            recorder=name_of(fields["recorder"]),
-            sent_at=float(fields["sent_at"]),
-            store_id=None if store_id is None else text_of(store_id),
-            store=text_of(fields.get("store", "")),
-        )
+    fields = decode_json(body)
+    store_id = fields.get("store_id")  # older recorders do not tell
+    return Echo(
+        recorder=name_of(fields["recorder"]),
+        sent_at=float(fields["sent_at"]),
+        store_id=None if store_id is None else text_of(store_id),
+        store=text_of(fields.get("store", "")),
+    )
 
 
 def encode_worker_lost(lost: WorkerLost) -> Envelope:
@@ -261,12 +261,12 @@ def encode_worker_lost(lost: WorkerLost) -> Envelope:
     )
 
 
+@refusing(MessageKind.WORKER_LOST)
 def decode_worker_lost(body: bytes) -> WorkerLost:
     """Return which worker process was lost; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.WORKER_LOST):
-        fields = decode_json(body)
-        begun = None if fields["begun"] is None else [*map(_begun, list_of(fields["begun"]))]
-        return WorkerLost(name_of(fields["worker"]), text_of(fields["reason"]), moment_of(fields["lost_at"]), begun)
+    fields = decode_json(body)
+    begun = None if fields["begun"] is None else [*map(_begun, list_of(fields["begun"]))]
+    return WorkerLost(name_of(fields["worker"]), text_of(fields["reason"]), moment_of(fields["lost_at"]), begun)
 
 
 def _begun(fields: dict[str, Any]) -> Begun:
@@ -283,17 +283,17 @@ def encode_handlers(handlers: Sequence[HandlerBindings]) -> Envelope:
     )
 
 
+@refusing(MessageKind.HANDLERS)
 def decode_handlers(body: bytes) -> list[HandlerBindings]:
     """Return the handlers in a message; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.HANDLERS):
-        return [
-            HandlerBindings(
-                handler_name_of(fields["name"]),
-                [*map(key_of, list_of(fields["bindings"]))],
-                moment_of(fields["declared_at"]),
-            )
-            for fields in list_of(decode_json(body))
-        ]
+    return [
+        HandlerBindings(
+            handler_name_of(fields["name"]),
+            [*map(key_of, list_of(fields["bindings"]))],
+            moment_of(fields["declared_at"]),
+        )
+        for fields in list_of(decode_json(body))
+    ]
 
 
 def encode_handler_gone(gone: HandlerGone) -> Envelope:
@@ -303,11 +303,11 @@ def encode_handler_gone(gone: HandlerGone) -> Envelope:
     )
 
 
+@refusing(MessageKind.HANDLER_GONE)
 def decode_handler_gone(body: bytes) -> HandlerGone:
     """Return which handler is gone; raises MessageRefusedError for anything else."""
-    with Refusing(MessageKind.HANDLER_GONE):
-        fields = decode_json(body)
-        return HandlerGone(handler_name_of(fields["name"]), moment_of(fields["gone_at"]))
+    fields = decode_json(body)
+    return HandlerGone(handler_name_of(fields["name"]), moment_of(fields["gone_at"]))
 
 
 def _error_fields(error: ErrorInfo | None) -> dict[str, str] | None:

@@ -423,6 +423,8 @@ def _newest_rows(records: Iterable[_Record]) -> list[Row]:
 
 
 def _replaces(new: _Record, old: _Record) -> bool:
+    if isinstance(new, Completion) and new.error is None and isinstance(old, Started):  # as nearly always
+        return new.attempt >= old.attempt
     return _precedence(new) > _precedence(old)
 
 
