@@ -15,7 +15,7 @@ import pytest
 
 from limetask import Settings, Status, send_task
 from tests.waiting import eventually
-from tests.worker import PACKAGES, Worker
+from tests.worker import PACKAGES, Worker, write_files
 
 StartWorker = Callable[..., Worker]
 
@@ -97,6 +97,51 @@ def test_a_removed_release_is_told(settings: Settings, start_worker: StartWorker
     os.kill(worker.child_pids()[0], signal.SIGKILL)
     assert worker.process.wait(30) == 1
     assert f"the folder in which this worker was started has been removed: {release}" in worker.log
+
+
+FAILING_AT_TIMES = """
+    import os
+    from pathlib import Path
+    from limetask import event_handler, task, worker_process_started
+
+    HERE = Path(__file__).parent
+
+    if (HERE / "import").exists():
+        raise OSError("half of it is there")
+
+    @worker_process_started
+    def connect():
+        if (HERE / "hook").exists():
+            raise ConnectionError("the database is being restarted")
+
+    @event_handler("shop.#")
+    def handle(app, event):
+        pass
+
+    @task
+    def ping(app):
+        return os.getpid()
+"""
+
+
+@pytest.mark.parametrize("module", ["limetask_worker.child", "limetask_worker.event_runner"])
+@pytest.mark.parametrize("what", ["hook", "import"])
+def test_a_replacement_whose_code_fails_for_a_while_is_started_again(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, module: str, what: str
+) -> None:
+    """What could start before may start again: the traceback is logged, and all others go on meanwhile."""
+    write_files(tmp_path / "code", {"at_times/__init__.py": FAILING_AT_TIMES})
+    worker = start_worker(settings, "at_times", "--processes", "2", folder=tmp_path / "code")
+    before = worker.child_pids(module)
+    flag = tmp_path / "code" / "at_times" / what
+    flag.touch()
+    os.kill(before[0], signal.SIGKILL)
+    eventually(lambda: worker.log.count("could not start, and is tried again") >= 2)
+    assert ("ConnectionError: the database" if what == "hook" else "OSError: half of it") in worker.log
+    assert send_task("at_times.ping", "acme").wait(20).status is Status.SUCCESS
+    flag.unlink()
+    eventually(lambda: len(set(worker.child_pids(module)) - {before[0]}) == len(before))
+    assert worker.stop() == 0
 
 
 def test_a_child_that_leaves_before_it_is_ready_is_told_and_not_started_in_haste(

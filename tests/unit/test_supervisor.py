@@ -9,6 +9,7 @@ import pytest
 
 from limetask_worker.child_process import _child_environment, reason_of_death
 from limetask_worker.control import ChildOptions
+from limetask_worker.failed_starts import PATIENCE_SECONDS, FailedStarts
 from limetask_worker.process import CUT_OFF
 from limetask_worker.supervised import Role
 from limetask_worker.supervisor import Plan
@@ -70,3 +71,18 @@ def test_a_child_has_the_environment_of_the_worker(monkeypatch: pytest.MonkeyPat
     """The settings in the worker's environment are the child's as well."""
     monkeypatch.setenv("LIMETASK_NAMESPACE", "shop")
     assert _child_environment(None)["LIMETASK_NAMESPACE"] == "shop"
+
+
+def test_failed_starts_are_tried_again_until_none_has_succeeded_for_a_while() -> None:
+    """Each role has its own patience, and the whole of it again after a start that succeeded."""
+    now = [100.0]
+    failed = FailedStarts(clock=lambda: now[0])
+    assert failed.may_pass(Role.TASKS)
+    now[0] += PATIENCE_SECONDS - 1
+    assert failed.may_pass(Role.TASKS)
+    assert failed.may_pass(Role.EVENTS)
+    now[0] += 1
+    assert not failed.may_pass(Role.TASKS)
+    assert failed.may_pass(Role.EVENTS)
+    failed.note_success(Role.TASKS)
+    assert failed.may_pass(Role.TASKS)

@@ -49,7 +49,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A child cannot start, and starting it again would not help."""
+    """A child cannot start, by what users' code or a setting does. When a worker begins, another could not either."""
 
     reason: str
 

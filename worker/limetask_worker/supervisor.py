@@ -23,8 +23,9 @@ from limetask.message import Alive, WorkerLost
 from limetask.settings import Settings
 from limetask.topology import Names
 from limetask_worker import signals
-from limetask_worker.child_process import LAST_WORDS_SECONDS, STARTED_IN, STOPPED_TOO_SOON, reason_of_death
+from limetask_worker.child_process import LAST_WORDS_SECONDS, STOPPED_TOO_SOON, reason_of_death
 from limetask_worker.control import Asked, ChildOptions, Done, Failed, Needless, Ready
+from limetask_worker.failed_starts import FailedStarts, hint_if_folder_is_gone
 from limetask_worker.logs import log_start_failure
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.news import News
@@ -76,6 +77,7 @@ class Supervisor:
         self._hurrying = asyncio.Event()
         self._memory_kills = MemoryKills()
         self._failure: str | None = None
+        self._failed_starts = FailedStarts()
         self._cut_off = False
         self._announced = False
         self._wanted = len(plan.roles)
@@ -151,8 +153,17 @@ class Supervisor:
         if not self._stopping.is_set():
             self._on_signal()
 
+    def _note_failure(self, child: Child, reason: str) -> None:
+        """Stop the worker if a child of this role could never start, or none can for a while; else try again."""
+        if self._failed_starts.may_pass(child.role) and self._announced:
+            logger.error("%s could not start, and is tried again: %s", child.name, reason)
+        else:
+            child.has_failed = True
+            self._fail(reason + hint_if_folder_is_gone())
+
     def _note_ready(self, child: Child, report: Ready) -> None:
         child.ready.set()
+        self._failed_starts.note_success(child.role)
         self._facts.update(report.facts)
         self._announce_if_complete()
 
@@ -213,8 +224,7 @@ class Supervisor:
         while (report := await child.control.receive_report()) is not None:
             match report:
                 case Failed():
-                    child.has_failed = True
-                    self._fail(report.reason + _hint_if_folder_is_gone())
+                    self._note_failure(child, report.reason)
                 case Needless():
                     child.is_needed = False
                 case Ready():
@@ -286,9 +296,3 @@ class Supervisor:
         finally:
             for one in waiting:
                 one.cancel()
-
-
-def _hint_if_folder_is_gone() -> str:
-    if STARTED_IN is None or not os.path.isdir(STARTED_IN):  # noqa: PTH112
-        return f"\n(the folder in which this worker was started has been removed: {STARTED_IN or 'before it began'})"
-    return ""
