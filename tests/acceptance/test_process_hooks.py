@@ -148,19 +148,27 @@ def test_what_does_not_end_has_a_deadline(
     assert told in worker.log
 
 
-@pytest.mark.parametrize("how", ['raise ValueError("no database")', 'raise SystemExit("no database")'])
+@pytest.mark.parametrize(
+    "how",
+    [
+        'raise ValueError("no database")',
+        'raise SystemExit("no database")',
+        'raise asyncio.CancelledError("no database")',
+        'return asyncio.sleep(0, "no database")  # nobody awaits it',
+    ],
+)
 def test_a_failed_start_stops_the_worker(
     settings: Settings, start_worker: StartWorker, tmp_path: Path, how: str
 ) -> None:
     """A hook that fails at the start ends the worker with its traceback, and no task is taken."""
-    hook = f"\n    @worker_process_started\n    def connect():\n        {how}\n"
+    hook = f"\n    import asyncio\n\n    @worker_process_started\n    def connect():\n        {how}\n"
     write_files(tmp_path, {"shelf/tasks.py": HOOKS + hook})
     status = send_task_later(settings)
     worker = start_worker(settings, "shelf", "--processes", "1", ready=False)
     assert worker.process.wait(30) == 1
     assert "@worker_process_started: shelf.tasks.connect failed, so no task was taken" in worker.log
     assert "Traceback" in worker.log
-    assert "no database" in worker.log
+    assert ("no database" if "raise" in how else "it returned a value of type coroutine") in worker.log
     assert status() == 1
     # What was not begun has no end; atexit handlers know themselves what they have to do.
     assert {tuple(life) for life in lives(tmp_path).values()} <= {("imported", "first", "second", "atexit")}

@@ -153,9 +153,10 @@ def test_a_package_without_tasks_is_refused(make_package: MakePackage) -> None:
         ("def broken(:", "SyntaxError"),
         ("from limetask import task\n@task\ndef run(): pass", "DeclarationError"),
         ("import sys; sys.exit('missing setting')", "SystemExit: missing setting"),
+        ("class Skipped(BaseException): pass\nraise Skipped('no database')", "Skipped: no database"),
         ("from os import no_such_name", "ImportError: cannot import name 'no_such_name'"),
     ],
-    ids=["exception", "syntax", "declaration", "exit", "import"],
+    ids=["exception", "syntax", "declaration", "exit", "base exception", "import"],
 )
 def test_a_module_that_fails_is_told_with_its_traceback(
     make_package: MakePackage, module: str, content: str, error: str

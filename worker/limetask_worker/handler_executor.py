@@ -16,6 +16,7 @@ from limetask_worker.forked import end_if_forked
 from limetask_worker.fresh_contexts import FreshContextThreads
 from limetask_worker.loop_thread import LoopThread
 from limetask_worker.soft_limit import soft_limit_in_thread, with_soft_limit
+from limetask_worker.unrun import check_has_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class HandlerExecutor:
                 try:
                     application = stack.enter_context(opened(self._make_application, event.app))
                     with soft_limit_in_thread(self._handler.soft_time_limit):
-                        self._handler.function(application, event)
+                        returned = self._handler.function(application, event)
+                    self._check_has_run(returned)
                 finally:
                     end_if_forked()  # before the application is closed, which is the parent's
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
@@ -78,12 +80,16 @@ class HandlerExecutor:
             async with contextlib.AsyncExitStack() as stack:
                 try:
                     application = await stack.enter_async_context(opened_async(self._make_application, event.app))
-                    await with_soft_limit(self._handler.soft_time_limit, self._handler.function(application, event))
+                    body = self._handler.function(application, event)
+                    self._check_has_run(await with_soft_limit(self._handler.soft_time_limit, body))
                 finally:
                     end_if_forked()
         except BaseException as exc:  # noqa: BLE001 - the border to user code: even sys.exit() only fails its event
             return _failure_of(exc)
         return None
+
+    def _check_has_run(self, returned: object) -> None:
+        check_has_run(returned, f"event handler {self._handler.name!r}")
 
 
 def _failure_of(error: BaseException) -> HandlerFailure:

@@ -48,9 +48,9 @@ def load_factory(path: str) -> ApplicationFactory:
             factory = load_application_factory(path)
         finally:
             end_if_forked()
-    except ConfigurationError:
+    except (ConfigurationError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as exc:
+    except BaseException as exc:  # the border to user code: pytest.skip and asyncio.CancelledError are none
         text = traceback.format_exc().rstrip()
         _check_threads(path)  # with other threads running, their replacement may break the import itself
         raise LoadingError(f"cannot import LIMETASK_APPLICATION_FACTORY ({path}):\n\n{text}") from exc
@@ -95,7 +95,9 @@ def _import(module: str) -> None:
         if _names(exc, module):
             raise LoadingError(_not_found_message(module)) from exc
         raise LoadingError(_import_failed_message(module)) from exc
-    except (Exception, SystemExit) as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # the border to user code, as above
         message = _import_failed_message(module)
         _check_threads(module)  # with other threads running, their replacement may break the import itself
         raise LoadingError(message) from exc

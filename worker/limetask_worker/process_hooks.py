@@ -15,6 +15,7 @@ from limetask.hooks import started_hooks, stopping_hooks
 from limetask_worker.forked import end_if_forked
 from limetask_worker.loading import LoadingError
 from limetask_worker.streams import flush_streams
+from limetask_worker.unrun import check_has_run
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class ProcessHooks:
         for hook in started_hooks():
             try:
                 _call(hook)
-            except (Exception, SystemExit) as exc:
+            except BaseException as exc:  # the border to user code: asyncio.CancelledError is no Exception
                 text = traceback.format_exc().rstrip()
                 raise LoadingError(
                     f"@worker_process_started: {_name_of(hook)} failed, so no task was taken:\n\n{text}"
@@ -81,9 +82,10 @@ class ProcessHooks:
 
 def _call(hook: Callable[[], Any]) -> None:
     try:
-        hook()
+        returned = hook()
     finally:
         end_if_forked()
+    check_has_run(returned, "it")
 
 
 def _name_of(hook: Callable[[], Any]) -> str:
