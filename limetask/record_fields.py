@@ -66,7 +66,10 @@ def task_name_of(value: Any) -> str:
 
 def handler_name_of(value: Any) -> str:
     """Return the name of an event handler, which becomes part of a queue's."""
-    return _short(name_of(value), MAX_HANDLER_NAME_BYTES)
+    name = _short(name_of(value), MAX_HANDLER_NAME_BYTES)
+    if not name.isprintable():
+        raise ValueError(f"{shown(name)} cannot be shown")
+    return name
 
 
 def key_of(value: Any) -> str:

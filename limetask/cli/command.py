@@ -11,6 +11,7 @@ import click
 from limetask.cli.dead import dead
 from limetask.cli.doctor import doctor
 from limetask.cli.handlers import handlers
+from limetask.cli.output import printable
 from limetask.cli.setup import setup
 from limetask.cli.status import status
 from limetask.errors import LimetaskError
@@ -24,7 +25,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except LimetaskError as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise click.ClickException(printable(str(exc))) from exc
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

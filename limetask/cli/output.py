@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,6 +21,7 @@ _SHOWN_AS_NOTHING = "-"
 _WIDTH_WITHOUT_TERMINAL = 240
 # orjson goes 254 levels deep, and the document around has some of its own.
 _DEEPEST = 100
+_NOT_ASCII = re.compile(r"[^\n -~]")
 _AGE_UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -27,7 +30,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 def print_json(document: Any) -> None:
     """Write a document to standard output. What JSON cannot express is written as text."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
-    click.echo(orjson.dumps(json_value(document), default=str, option=options).decode())
+    click.echo(_NOT_ASCII.sub(_shown_in_json, orjson.dumps(json_value(document), default=str, option=options).decode()))
 
 
 def json_value(value: Any, depth: int = 0) -> Any:
@@ -46,6 +49,11 @@ def json_value(value: Any, depth: int = 0) -> Any:
         case int() if not -(2**63) <= value < 2**64:
             return str(value)
     return value
+
+
+def _shown_in_json(character: re.Match[str]) -> str:
+    """Return it, or if a terminal would obey it, what means the same in JSON."""
+    return character[0] if character[0].isprintable() else json.dumps(character[0])[1:-1]
 
 
 def _key(key: Any) -> str:

@@ -237,6 +237,16 @@ class TestBetweenWorkerAndRecorder:
         envelope = encode_handler_gone(gone)
         assert (decode_handler_gone(envelope.body), envelope.kind) == (gone, "handler-gone")
 
+    @pytest.mark.parametrize("name", ["shop.a\nshop.b", "shop.\x1b[2J", "shop.\u202e"])
+    def test_a_handler_whose_name_cannot_be_shown_is_refused(self, name: str) -> None:
+        """No handler can be declared with it, and it would forge lines of `limetask handlers`."""
+        for decode, body in (
+            (decode_handlers, encode_handlers([HandlerBindings(name, ["shop.#"], NOW)]).body),
+            (decode_handler_gone, encode_handler_gone(HandlerGone(name, NOW)).body),
+        ):
+            with pytest.raises(MessageRefusedError, match="cannot be shown"):
+                decode(body)
+
 
 DECODERS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "completion": (decode_completion, encode_completion(FAILURE).body),
