@@ -30,6 +30,7 @@ _EARLIEST, _LATEST = datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(_LAST_YEA
 MALFORMED = ValueError, TypeError, AttributeError, LookupError, OverflowError
 """What may be raised of a record in which something is missing, or is not what it must be."""
 
+_LARGEST_NUMBER = 1e12  # seconds: some 30 000 years
 _LONGEST_REASON = 500  # characters: a reason is read by people, and travels in a header
 
 
@@ -102,6 +103,13 @@ def attempt_of(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= MAX_ATTEMPT:
         raise ValueError(f"{shown(value)} is no attempt")
     return value
+
+
+def number_of(value: Any) -> float:
+    """Return a number with which others can be compared: no infinity, and nothing that swallows what is added to it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_NUMBER:
+        raise ValueError(f"{shown(value)} is no number, or too large")
+    return float(value)
 
 
 def task_id_of(value: Any) -> str:

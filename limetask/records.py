@@ -37,6 +37,7 @@ from limetask.record_fields import (
     list_of,
     moment_of,
     name_of,
+    number_of,
     own_task_id,
     refusing,
     task_id_of,
@@ -248,7 +249,7 @@ def decode_echo(body: bytes) -> Echo:
     store_id = fields.get("store_id")  # older recorders do not tell
     return Echo(
         recorder=name_of(fields["recorder"]),
-        sent_at=float(fields["sent_at"]),
+        sent_at=number_of(fields["sent_at"]),
         store_id=None if store_id is None else text_of(store_id),
         store=text_of(fields.get("store", "")),
     )
@@ -272,7 +273,7 @@ def decode_worker_lost(body: bytes) -> WorkerLost:
 def _begun(fields: dict[str, Any]) -> Begun:
     exceeded = fields["exceeded"]
     return Begun(
-        text_of(fields["task_id"]), attempt_of(fields["attempt"]), None if exceeded is None else float(exceeded)
+        text_of(fields["task_id"]), attempt_of(fields["attempt"]), None if exceeded is None else number_of(exceeded)
     )
 
 

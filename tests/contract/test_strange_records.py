@@ -141,7 +141,7 @@ STRANGE = {
         tasks=[None, 7, "text", [7], [None], [["x", 1, 2]], [[7, 1]]],
         tasks__0__1=ODD_NUMBERS,
     ),
-    "echo": strange(encode_echo(Echo("host:1:r", 1.0)), recorder=ODD_TEXTS, sent_at=[None, "much", [], {}]),
+    "echo": strange(encode_echo(Echo("host:1:r", 1.0)), recorder=ODD_TEXTS, sent_at=[None, "inf", True, 1e308, [], {}]),
     "worker-lost": strange(
         encode_worker_lost(WorkerLost(WORKER, "killed", start().started_at, [Begun(new_id(), 1)])),
         worker=ODD_TEXTS,
@@ -149,7 +149,7 @@ STRANGE = {
         lost_at=ODD_TIMES,
         begun=[7, "text", [7], [None], {"a": 1}],
         begun__0__attempt=ODD_NUMBERS,
-        begun__0__exceeded=["much", [], {}],
+        begun__0__exceeded=["nan", True, 1e308, [], {}],
     ),
     "handlers": strange(
         encode_handlers([handler()]),

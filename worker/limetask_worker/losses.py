@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -86,8 +87,8 @@ class Losses:
 
         These are gone, as when their host has died as a whole.
         """
-        if echo.recorder != self._recorder:
-            return
+        if echo.recorder != self._recorder or echo.sent_at > time.monotonic():
+            return  # not one of ours
         self._vital_signs.hear_echo(echo.sent_at)
         for worker in self._vital_signs.silent(await self._store.workers_running()):
             reason = f"no sign of life from its worker for {self._worker_timeout:g} s"
