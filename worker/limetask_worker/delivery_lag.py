@@ -14,11 +14,10 @@ _CATCH_UP_SECONDS = 30.0
 class DeliveryLag:
     """Tells which deliveries of a queue may be out of date: others may have the same message since.
 
-    A replica of a quorum queue that was cut off delivers, once it is back, all that was assigned to its consumers in
-    the meantime, as new, although the others have delivered it elsewhere since, as redelivered (RabbitMQ 3.10 and 4.0,
-    whose replicas deliver to the consumers at their own node while they replay the log). To a consumer that takes
-    messages at any time it looks like this: nothing has come for a while, and then comes what was sent long ago. Its
-    clock and the sender's must agree for that to the second.
+    A node of a cluster that was cut off delivers, once it is back, as new what the others have delivered elsewhere
+    meanwhile, as redelivered (seen with RabbitMQ 3.10, up to four seconds later). To a consumer that takes messages at
+    any time it looks like this: nothing has come for a while, and then comes what was sent long ago. Its clock and the
+    sender's must agree for that to the second.
 
     Of one asyncio loop.
     """
