@@ -199,6 +199,12 @@ def _check_call(call: object) -> None:
         raise ArgumentsError(f"a TaskCall's args are a list or a tuple, not {shortened(call.args)}. {_CALL_FORM}")
     if not isinstance(call.kwargs, dict):
         raise ArgumentsError(f"a TaskCall's kwargs are a dict, not {shortened(call.kwargs)}. {_CALL_FORM}")
+    for name in call.kwargs:
+        if not isinstance(name, str):
+            raise ArgumentsError(
+                f"the names in a TaskCall's kwargs are text, not {shortened(name)}: no function could be called with "
+                f"it. {_CALL_FORM}"
+            )
 
 
 def _declaration_of(task: str | TaskDeclaration) -> TaskDeclaration | None:

@@ -108,9 +108,25 @@ class TaskStatus:
 
 def seconds(timeout: object) -> float:
     """Return a timeout in seconds; raises UsageError for what is no number."""
-    if isinstance(timeout, bool) or not isinstance(timeout, SupportsFloat) or math.isnan(timeout):
+    number = _float_of(timeout)
+    if math.isnan(number):
         raise UsageError(
-            f"to wait needs a timeout, a number of seconds such as 30, and not {timeout!r}: a task without a worker "
-            "never ends. To wait for however long it takes, say float('inf')"
+            f"to wait needs a timeout, a number of seconds such as 30, and not {_shown(timeout)}: a task without a "
+            "worker never ends. To wait for however long it takes, say float('inf')"
         )
-    return float(timeout)
+    return number
+
+
+def _float_of(value: object) -> float:
+    """Return a number as a float, NaN for what is none or is too large for one."""
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):  # such as Decimal("sNaN") and 10**400
+        return math.nan
+
+
+def _shown(value: object) -> str:
+    # Python refuses to write a whole number of thousands of digits.
+    return "a number that large" if isinstance(value, int) and not isinstance(value, bool) else repr(value)

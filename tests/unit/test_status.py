@@ -9,11 +9,12 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from limetask import ErrorInfo, LimetaskError, Status, TaskStatus
+from limetask import ErrorInfo, LimetaskError, Status, TaskStatus, UsageError
 from limetask.status import Rank
 
 NOW = datetime(2026, 11, 20, 10, 5, tzinfo=UTC)
@@ -127,6 +128,13 @@ def test_the_reader_is_not_shown() -> None:
 def test_waiting_for_an_ended_task_returns_it_at_once(status: TaskStatus) -> None:
     """`wait` on a status that is an end returns that very status and needs nothing to read from."""
     assert status.wait(timeout=0) is status
+
+
+@pytest.mark.parametrize("timeout", [10**400, -(10**400), Decimal("sNaN"), Decimal("NaN"), None, "5", True])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(timeout: Any) -> None:
+    """A timeout that no clock can count is an error of ours, whatever its type."""
+    with pytest.raises(UsageError, match="number of seconds"):
+        PENDING.wait(timeout)
 
 
 def test_waiting_asks_the_reader() -> None:

@@ -226,6 +226,12 @@ class TestSendingNothing:
         with pytest.raises(ArgumentsError, match="argument 2"):
             send_tasks([TaskCall("shop.add", "shop", (1,)), TaskCall("shop.add", "shop", (1, object()))])
 
+    @pytest.mark.parametrize("key", [1, None, b"right", ("a",)])
+    def test_a_name_that_is_not_text_is_not_sent(self, key: Any) -> None:
+        """Named arguments whose names are not text are refused here: no worker could call a function with them."""
+        with pytest.raises(ArgumentsError, match="kwargs"):
+            send_tasks([TaskCall("shop.add", "shop", (), {key: 1})])
+
     def test_no_calls_are_no_tasks(self) -> None:
         """`send_tasks` of nothing gives nothing."""
         assert send_tasks([]) == []
