@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InvalidatePoolError, SQLAlchemyError
 
 from limetask import clock
 from limetask.errors import StoreError, StoreUrlError
@@ -79,9 +79,16 @@ def store_errors(url: URL) -> Iterator[None]:
 def _advice(url: URL, reason: str) -> str:
     if "unsupported" in reason and "startup parameter" in reason:
         return _POOLER_ADVICE
-    if url.get_backend_name() == "sqlite" and sqlite_path(url).is_dir():
+    if url.get_backend_name() == "sqlite" and _is_folder(sqlite_path(url)):
         return "It is a folder: have LIMETASK_STORE_URL name a file in it"
     return _ADVICE[url.get_backend_name()]
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long for any file
+        return False
 
 
 def _sqlite_engine(
@@ -123,6 +130,7 @@ def _postgresql_engine(url: URL, answer_seconds: int, options: dict[str, Any]) -
             'PostgreSQL needs the driver psycopg, which cannot be imported: pip install "limetask[postgresql]"'
         ) from exc
     check_options(url.query, {option.keyword.decode() for option in pq.Conninfo.get_defaults()})
+    _check_addresses(url)
     threshold = url.query.get(PREPARE_THRESHOLD)
     engine = create_engine(
         url.difference_update_query([PREPARE_THRESHOLD]),
@@ -155,6 +163,32 @@ def _postgresql_engine(url: URL, answer_seconds: int, options: dict[str, Any]) -
             raise InvalidatePoolError
 
     return engine
+
+
+def _check_addresses(url: URL) -> None:
+    """Raise StoreUrlError for hosts and ports that cannot be, in the URL or among its options.
+
+    SQLAlchemy and Python's resolver would raise errors of their own for them, each time that a connection is opened.
+    """
+    try:
+        _, parameters = url.get_dialect()().create_connect_args(url)
+    except ArgumentError as exc:
+        raise _wrong_address(str(exc)) from None
+    for host in filter(None, str(parameters.get("host", "")).split(",")):
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            if not host.startswith("/"):  # the folder of a socket
+                raise _wrong_address("a host is not a name: it has 1 to 63 characters between its dots") from None
+    for port in filter(None, str(parameters.get("port", "")).split(",")):
+        if not 0 < int(port) < 65536:
+            raise _wrong_address(f"port {port} is not a number from 1 to 65535")
+
+
+def _wrong_address(problem: str) -> StoreUrlError:
+    return StoreUrlError(
+        f"the address of PostgreSQL in LIMETASK_STORE_URL cannot be right: {problem}. Correct it there"
+    )
 
 
 def _prepare_statements_unless_pooled(connection: Any, _record: Any) -> None:

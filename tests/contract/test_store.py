@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from sqlalchemy import inspect, make_url, text
 
+from limetask import ids
 from limetask.errors import StoreError, StoreUrlError
 from limetask.message import Claim, HandlerBindings, HandlerGone, Released
 from limetask.settings import default_store_path
@@ -583,3 +584,48 @@ def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(StoreUrlError, match=r'pip install "limetask\[postgresql\]"'):
         Store("postgresql://someone@host/statuses")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "db..example/status",
+        "./status",
+        "a,db..example/status",
+        "h" * 64 + "/status",
+        "/status?host=db..example",
+        "db:99999/status",
+        "/status?port=abc",
+        "/status?host=a:1&host=b:x",
+    ],
+)
+def test_an_address_that_cannot_be_is_told(address: str) -> None:
+    """A host that no name can be, and a port that is no port, is an error of ours at once."""
+    url = f"postgresql://shop:s3cret@{address}"
+    with pytest.raises(StoreUrlError, match="LIMETASK_STORE_URL") as caught:
+        Store(url).close()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "[::1]:5432/status",
+        "10.0.0.1/status",
+        "a,b/status",
+        "/status?host=/run/postgresql",
+        "grün.example/status",
+        "/status",
+    ],
+)
+def test_an_address_of_any_kind_is_taken(address: str) -> None:
+    """Names, addresses, several hosts and the folder of a socket are all right."""
+    Store(f"postgresql://shop:s3cret@{address}").close()
+
+
+def test_a_path_too_long_for_any_file_is_told(tmp_path: Path) -> None:
+    """A path that no file can have is an error of ours, at each thing that is asked."""
+    with closing(Store(f"sqlite:///{tmp_path}/{'x' * 300}")) as store:
+        for ask in (store.schema_version, lambda: store.read(ids.new_task_id("shop"), "shop")):
+            with pytest.raises(StoreError, match="too long"):
+                ask()
