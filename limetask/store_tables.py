@@ -22,7 +22,7 @@ from sqlalchemy.types import TypeDecorator
 
 from limetask.status import Status
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The schema that this limetask writes and reads."""
 
 VERSION_TABLE = "limetask_schema_version"
@@ -79,6 +79,17 @@ Index(
     task_status.c.worker,
     postgresql_where=is_started,
     sqlite_where=is_started,
+)
+
+# What a worker started and took back, since the body did not begin: never to be recorded as started again, however late
+# the record of it comes once more. `told_at` is when the recorder heard of it, by its clock.
+start_taken_back = Table(
+    "limetask_start_taken_back",
+    metadata,
+    Column("task_id", Uuid(as_uuid=False), primary_key=True),
+    Column("worker", Text, primary_key=True),
+    Column("started_at", UtcDateTime, primary_key=True),
+    Column("told_at", UtcDateTime, nullable=False),
 )
 
 # AMQP can list neither queues nor bindings, so what workers have declared is kept here. `bindings` is a JSON list of

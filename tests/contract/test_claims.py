@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -123,6 +123,69 @@ def test_a_released_start_never_was(store: Store, writer: StoreWriter) -> None:
         assert [store.read(start.task_id, "shop") for start in (early, late)] == [None, None]
     for start in (early, late):
         assert decided(writer, claim_of(replace(start, worker="b"), may_run_again=start.acks_late)) == (Decision.RUN, 1)
+
+
+def test_a_start_that_was_taken_back_is_never_recorded_again(store: Store, writer: StoreWriter) -> None:
+    """The record of it or the claim to it comes once more, as when a recorder died, stood still or was cut off."""
+    own = started(new_id(), worker="a")
+    later = replace(own, started_at=own.started_at + timedelta(seconds=1))
+    writer.claim(claim_of(own, may_run_again=False), 5, take_over=False)
+    writer.release([released(own)])
+    for _ in range(2):
+        writer.merge([own])
+        assert decided(writer, claim_of(own, may_run_again=True)) == (Decision.STARTED_ELSEWHERE, 0)
+        assert (store.read(own.task_id, "shop"), writer.running_under("a")) == (None, [])
+    assert decided(writer, claim_of(later, may_run_again=False)) == (Decision.RUN, 1)
+    assert writer.running_under("a") == [later]
+    writer.merge([ended(own.task_id, worker="a")])
+    assert store.read(own.task_id, "shop") == status_of(ended(own.task_id, worker="a"))
+
+
+def test_a_start_that_is_taken_back_before_it_is_recorded_never_is(store: Store, writer: StoreWriter) -> None:
+    """Of what two recorders are told at once, the release can be the first to be written."""
+    own = started(new_id(), worker="a", acks_late=True)
+    assert writer.release([released(own), released(own)]) == set()
+    writer.merge([own])
+    assert store.read(own.task_id, "shop") is None
+
+
+def test_a_start_that_was_taken_back_takes_no_task_from_others(store: Store, writer: StoreWriter) -> None:
+    """Not even a late task, from the worker that runs it: nobody would run it, in nobody's hand."""
+    own = started(new_id(), worker="a", acks_late=True)
+    other = replace(own, worker="b")
+    writer.release([released(own)])
+    for record in ([own, other], [other, own], [own, other, own]):
+        writer.merge(record)
+        assert writer.running_under("b") == [other]
+    assert decided(writer, claim_of(own, may_run_again=True))[0] is Decision.STARTED_ELSEWHERE
+    stored = store.read(own.task_id, "shop")
+    assert stored is not None
+    assert (stored.status, stored.worker) == (Status.STARTED, "b")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_taken_back_is_so_in_whatever_order_it_is_told(writer: StoreWriter, seed: int) -> None:
+    """Starts and releases, each told more than once, in any order and in any batches: what is left is the same."""
+    chance = random.Random(seed)
+    starts = [started(new_id(), worker=chance.choice("ab")) for _ in range(30)]
+    given_up = chance.sample(starts, 15)
+    told: list[Started | Released] = [*starts, *starts, *(released(one) for one in given_up)]
+    chance.shuffle(told)
+    while told:
+        batch = [told.pop() for _ in range(min(len(told), chance.randint(1, 10)))]
+        writer.release([one for one in batch if isinstance(one, Released)])
+        writer.merge([one for one in batch if isinstance(one, Started)])
+    left = [*writer.running_under("a"), *writer.running_under("b")]
+    assert {one.task_id for one in left} == {one.task_id for one in starts} - {one.task_id for one in given_up}
+
+
+def test_what_was_taken_back_is_forgotten_in_small_batches(writer: StoreWriter) -> None:
+    """At most `limit` starts go at a time, by the time at which they were told."""
+    begun = datetime.now(UTC)
+    writer.release([released(started(new_id())) for _ in range(5)])
+    assert writer.prune_taken_back(begun) == 0
+    told = datetime.now(UTC) + timedelta(microseconds=1)
+    assert [writer.prune_taken_back(told, limit=2) for _ in range(4)] == [2, 2, 1, 0]
 
 
 def test_a_late_task_that_began_before_keeps_its_count(writer: StoreWriter) -> None:

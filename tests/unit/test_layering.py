@@ -75,6 +75,7 @@ ONLY_IMPORTERS = {
         "limetask.store_tables",
         "limetask.store_url",
         "limetask_worker.store_writer",
+        "limetask_worker.taken_back",
         "limetask_worker.upsert",
         "limetask_worker.schema",
         "limetask_worker.store_place",

@@ -71,6 +71,9 @@ class PatientStore:
     async def prune(self, before: datetime, limit: int) -> int:
         return await self._write(lambda writer: writer.prune(before, limit))
 
+    async def prune_taken_back(self, before: datetime, limit: int) -> int:
+        return await self._write(lambda writer: writer.prune_taken_back(before, limit))
+
     async def note_recorder(self, recorder: str, seen_at: datetime) -> None:
         await self._write(lambda writer: writer.note_recorder(recorder, seen_at))
 

@@ -1,4 +1,4 @@
-"""Deletes the statuses that have expired."""
+"""Deletes the statuses that have expired, and what was remembered of starts that were taken back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from limetask_worker.patient_store import PatientStore
 
 _EVERY_SECONDS = 600.0
 _ROWS = 1000
+# The record of a start can come so late at most, as after a partition: each takes some 200 bytes meanwhile.
+_TAKEN_BACK_FOR = timedelta(days=1)
 _PAUSE_SECONDS = 0.05  # so that it is faster than tasks can come
 
 
@@ -25,6 +27,8 @@ class Pruning:
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def _prune(self) -> None:
-        before = datetime.now(UTC) - self._retention
-        while await self._store.prune(before, _ROWS) == _ROWS:
+        now = datetime.now(UTC)
+        while await self._store.prune(now - self._retention, _ROWS) == _ROWS:
+            await asyncio.sleep(_PAUSE_SECONDS)
+        while await self._store.prune_taken_back(now - _TAKEN_BACK_FOR, _ROWS) == _ROWS:
             await asyncio.sleep(_PAUSE_SECONDS)

@@ -7,7 +7,7 @@ arrive twice or in any order, in batches cut anywhere, and the row is the same i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -51,7 +51,9 @@ from limetask.status import Rank, Status
 from limetask.store import StoreMark
 from limetask.store_tables import event_handler, is_started, store_mark, task_status
 from limetask.store_url import parse_store_url
+from limetask_worker.id_parts import in_parts
 from limetask_worker.starts import Starts, earlier_starts_text, start_of, starts_in
+from limetask_worker.taken_back import TaskStart, is_not_taken_back, note_taken_back, prune_taken_back, taken_back_of
 from limetask_worker.upsert import Row, upsert
 
 # PostgreSQL's class of errors for a value that is too large, as for an index.
@@ -86,17 +88,19 @@ class StoreWriter:
         self._url = parse_store_url(url)
         # FULL, since a record is acked to the broker once it is committed: a power cut must not undo the commit.
         self._engine = open_engine(self._url, answer_seconds=WRITE_SECONDS, sqlite_pragmas=("synchronous = FULL",))
-        self._bring_forward = upsert(self._url.get_backend_name(), _moves_forward)
+        self._bring_forward = upsert(self._url.get_backend_name(), _moves_forward, is_not_taken_back)
         self._overwrite = upsert(self._url.get_backend_name())
         self._note_handler = _upsert_handler(self._url.get_backend_name())
 
     def merge(self, records: Iterable[Started | Completion]) -> None:
         """Bring the rows of these tasks forward, in one transaction: all of them or none."""
-        rows = _newest_rows(records)
+        rows, other_starts = _newest_rows(records)
         if not rows:
             return
         with self._transaction() as connection:
             self._bring_forward.write(connection, rows)
+            for row in other_starts:
+                self._bring_forward.write(connection, [row])
 
     def unheard_of(self, starts: Iterable[Started]) -> set[tuple[str, int]]:
         """Return the ids and attempts of those of these tasks of whose attempt, or a later one, nothing is recorded."""
@@ -114,17 +118,18 @@ class StoreWriter:
     def claim_all(self, claims: Sequence[Claim], max_begun: int, *, take_over: bool) -> list[Verdict]:
         """Decide whether tasks may run, one after the other, and record the starts of those that may.
 
-        All in one transaction. To decide the same claim twice, as after a redelivery, gives the same answer. A task
-        may begin `max_begun` times. `take_over` is whether a late task may be taken from the worker that has started
-        it.
+        All in one transaction. To decide the same claim twice, as after a redelivery, gives the same answer, until its
+        worker takes the start back: it is not granted then, nor does anybody wait for it. A task may begin `max_begun`
+        times. `take_over` is whether a late task may be taken from the worker that has started it.
         """
         with self._transaction() as connection:
             known = _stored(connection, [claim.start.task_id for claim in claims])
+            taken_back = taken_back_of(connection, [claim.start.task_id for claim in claims])
             given: dict[str, Row] = {}
             verdicts = []
             for start in [claim.start for claim in claims]:
                 stored = known.get(start.task_id)
-                decision, starts = _decide(start, stored, max_begun, take_over=take_over)
+                decision, starts = _decide(start, stored, taken_back, max_begun, take_over=take_over)
                 verdicts.append(_verdict(start, decision, starts, stored))
                 if decision is Decision.RUN:
                     known[start.task_id] = given[start.task_id] = _row_of_start(start, starts)
@@ -133,13 +138,14 @@ class StoreWriter:
         return verdicts
 
     def release(self, starts: Iterable[Released]) -> set[tuple[str, int]]:
-        """Take back recorded starts whose bodies have not begun, each once, however often that is told.
+        """Take back starts whose bodies have not begun, each once, however often that is told.
 
-        A task that nobody else has started is pending again. In one transaction. Returns the ids and attempts of the
-        tasks of which a start was recorded, and is not any more.
+        A task that nobody else has started is pending again. A start that is not recorded yet never will be. In one
+        transaction. Returns the ids and attempts of the tasks of which a start was recorded, and is not any more.
         """
         released = list(starts)
         with self._transaction() as connection:
+            note_taken_back(connection, released, datetime.now(UTC))
             known = _stored(connection, [one.task_id for one in released])
             left = _left_after(released, known)
             forgotten = [{"of_task_id": task_id} for task_id, starts in left.items() if not starts.count]
@@ -210,6 +216,11 @@ class StoreWriter:
         bounds = {"oldest_id": ids.oldest_id(before), "before": before, "limit": limit}
         with self._transaction() as connection:
             return connection.execute(_PRUNE, bounds).rowcount
+
+    def prune_taken_back(self, before: datetime, limit: int = 1000) -> int:
+        """Forget what was taken back before `before`, `limit` starts at most, and return how many there were."""
+        with self._transaction() as connection:
+            return prune_taken_back(connection, before, limit)
 
     def close(self) -> None:
         """Close the connection. A later call opens a new one."""
@@ -287,8 +298,6 @@ _STORED = (
     .order_by(_columns.task_id)
     .with_for_update()
 )
-# SQLite before 3.32 takes no more than 999 parameters.
-_MANY_IDS = 500
 
 
 def _moves_forward(new: Any, old: Any) -> ColumnElement[bool]:
@@ -327,10 +336,8 @@ def _bindings_row(name: str, bindings: Iterable[str]) -> _Values:
 
 def _stored(connection: Connection, ids_of_tasks: Iterable[str]) -> dict[str, _Stored]:
     """Return what is stored of these tasks, by their ids."""
-    task_ids = sorted(set(ids_of_tasks))
     rows: dict[str, _Stored] = {}
-    for first in range(0, len(task_ids), _MANY_IDS):
-        some = task_ids[first : first + _MANY_IDS]
+    for some in in_parts(ids_of_tasks):
         rows |= {row["task_id"]: row for row in connection.execute(_STORED, {"task_ids": some}).mappings()}
     return rows
 
@@ -340,9 +347,13 @@ def _is_known(stored: _Stored | None, attempt: int) -> bool:
     return stored is not None and stored["rank"] != Rank.REFUSED and bool(stored["attempt"] >= attempt)
 
 
-def _decide(start: Started, stored: _Stored | None, max_begun: int, *, take_over: bool) -> tuple[Decision, Starts]:
+def _decide(
+    start: Started, stored: _Stored | None, taken_back: Set[TaskStart], max_begun: int, *, take_over: bool
+) -> tuple[Decision, Starts]:
     """Return the decision on a claim to this start, and the starts that count then."""
     own = start_of(start)
+    if (start.task_id, own) in taken_back:
+        return Decision.STARTED_ELSEWHERE, Starts(None)
     if _may_follow(stored, start.attempt):
         return Decision.RUN, Starts(own)
     if stored is None:
@@ -409,17 +420,23 @@ def _starts_row(task_id: str, starts: Starts) -> _Values:
     return {"of_task_id": task_id, "newest": newest, "earlier": earlier_starts_text(starts)}
 
 
-def _newest_rows(records: Iterable[_Record]) -> list[Row]:
-    """Return one row a task, sorted by id so that two writers could not lock each other out."""
+def _newest_rows(records: Iterable[_Record]) -> tuple[list[Row], list[Row]]:
+    """Return one row a task, sorted by id so that two writers could not lock each other out, and other starts.
+
+    These are of the same attempts, by others: they count if the first start of that attempt was taken back.
+    """
     newest: dict[str, _Record] = {}
     acks_late: dict[str, bool] = {}
+    others: list[Row] = []
     for record in records:
         old = newest.get(record.task_id)
         if old is None or _replaces(record, old):
             newest[record.task_id] = record
             if isinstance(record, Started):
                 acks_late[record.task_id] = record.acks_late
-    return [_row_of(newest[task_id], acks_late.get(task_id)) for task_id in sorted(newest)]
+        elif isinstance(record, Started) and isinstance(old, Started):
+            others.append(_row_of_start(record))
+    return [_row_of(newest[task_id], acks_late.get(task_id)) for task_id in sorted(newest)], others
 
 
 def _replaces(new: _Record, old: _Record) -> bool:

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, Protocol, TypeAlias
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Text, bindparam, cast, column, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, bindparam, cast, column, func, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
 from limetask.store_tables import task_status
@@ -23,9 +23,13 @@ Row: TypeAlias = dict[str, Any]
 MayReplace: TypeAlias = Callable[[Any, Any], ColumnElement[bool]]
 """Makes of the columns of a new row and of an old one the condition under which the new one takes its place."""
 
+MayBeWritten: TypeAlias = Callable[[Any], ColumnElement[bool]]
+"""Makes of the columns of a new row the condition under which it is written at all."""
+
 _Insert: TypeAlias = postgresql.Insert | sqlite.Insert
 _columns = task_status.c
-_in_order = itemgetter(*(one.name for one in _columns))
+_NAMES = [one.name for one in _columns]
+_in_order = itemgetter(*_NAMES)
 
 
 class Upsert(Protocol):
@@ -35,21 +39,22 @@ class Upsert(Protocol):
         """Write these rows. Raises what the driver raises, and TypeError for text that is no Unicode."""
 
 
-def upsert(backend: str, may_replace: MayReplace | None = None) -> Upsert:
+def upsert(backend: str, may_replace: MayReplace | None = None, may_be_written: MayBeWritten | None = None) -> Upsert:
     """Return what writes rows into a database of this kind; they replace what is there if they may, or always."""
-    return PostgresqlUpsert(may_replace) if backend == "postgresql" else SqliteUpsert(may_replace)
+    kind = PostgresqlUpsert if backend == "postgresql" else SqliteUpsert
+    return kind(may_replace, may_be_written)
 
 
 class PostgresqlUpsert:
     """Sends all rows as one JSON text: one statement to run, one value to pass."""
 
-    def __init__(self, may_replace: MayReplace | None) -> None:
+    def __init__(self, may_replace: MayReplace | None, may_be_written: MayBeWritten | None) -> None:
         new = (
             func.json_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSON))
             .table_valued(*(column(one.name, one.type) for one in _columns))
             .render_derived(name="new", with_types=True)
         )
-        insert = postgresql.insert(task_status).from_select([one.name for one in _columns], select(*new.c))
+        insert = postgresql.insert(task_status).from_select(_NAMES, _selected(new.c, may_be_written))
         self._statement = _replacing(insert, may_replace)
 
     def write(self, connection: Connection, rows: Sequence[Row]) -> None:
@@ -59,12 +64,18 @@ class PostgresqlUpsert:
 class SqliteUpsert:
     """Gives the rows to the driver, which runs the statement for each without a way through Python."""
 
-    def __init__(self, may_replace: MayReplace | None) -> None:
-        insert = sqlite.insert(task_status).values({one.name: bindparam(one.name) for one in _columns})
+    def __init__(self, may_replace: MayReplace | None, may_be_written: MayBeWritten | None) -> None:
+        new = select(*(bindparam(name).label(name) for name in _NAMES)).subquery("new")
+        insert = sqlite.insert(task_status).from_select(_NAMES, _selected(new.c, may_be_written))
         self._statement = str(_replacing(insert, may_replace).compile(dialect=sqlite.dialect()))
 
     def write(self, connection: Connection, rows: Sequence[Row]) -> None:
         connection.exec_driver_sql(self._statement, [_in_order(_as_sqlite_keeps_it(row)) for row in rows])
+
+
+def _selected(new: Any, may_be_written: MayBeWritten | None) -> Select[Any]:
+    # SQLite takes what follows a SELECT without any WHERE for a part of it.
+    return select(*new).where(true() if may_be_written is None else may_be_written(new))
 
 
 def _replacing(insert: _Insert, may_replace: MayReplace | None) -> _Insert:

@@ -1,0 +1,76 @@
+"""Starts whose bodies never began, as their workers have told: the store never takes them for starts again.
+
+The record of a start, or the claim to it, can come once more after that: when a recorder died before its ack, when it
+stood still meanwhile, or when its node of a cluster was cut off and catches up. Written then, the task would count as
+started by somebody who does not have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    literal_column,
+    not_,
+    select,
+    tuple_,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+
+from limetask.message import Released
+from limetask.status import Rank
+from limetask.store_tables import start_taken_back
+from limetask_worker.id_parts import in_parts
+from limetask_worker.starts import Start
+
+TaskStart = tuple[str, Start]
+"""A task's id, and one start of it."""
+
+_columns = start_taken_back.c
+_KEY = (_columns.task_id, _columns.worker, _columns.started_at)
+_OF_TASKS = select(*_KEY).where(_columns.task_id.in_(bindparam("task_ids", expanding=True)))
+_PRUNE = delete(start_taken_back).where(
+    tuple_(*_KEY).in_(select(*_KEY).where(_columns.told_at < bindparam("before")).limit(bindparam("limit")))
+)
+_INSERT = {
+    "postgresql": postgresql.insert(start_taken_back).on_conflict_do_nothing(),
+    "sqlite": sqlite.insert(start_taken_back).on_conflict_do_nothing(),
+}
+
+
+def note_taken_back(connection: Connection, released: Iterable[Released], told_at: datetime) -> None:
+    """Remember these starts, whether they are recorded or not; to be told of one again changes nothing."""
+    # In one order, so that two writers could not lock each other out.
+    values = [
+        {"task_id": one.task_id, "worker": one.worker, "started_at": one.started_at, "told_at": told_at}
+        for one in sorted(released, key=attrgetter("task_id", "worker", "started_at"))
+    ]
+    if values:
+        connection.execute(_INSERT[connection.dialect.name], values)
+
+
+def taken_back_of(connection: Connection, task_ids: Iterable[str]) -> frozenset[TaskStart]:
+    """Return which starts of these tasks were taken back."""
+    rows = (row for some in in_parts(task_ids) for row in connection.execute(_OF_TASKS, {"task_ids": some}))
+    return frozenset((task_id, Start(worker, started_at)) for task_id, worker, started_at in rows)
+
+
+def is_not_taken_back(new: Any) -> ColumnElement[bool]:
+    """Return the condition that a row of a task, of which these are the columns, is not that of such a start."""
+    is_same = and_(*(mine == new[mine.name] for mine in _KEY))
+    is_start = new.rank == literal_column(str(Rank.STARTED.value))
+    return not_(and_(is_start, exists().where(is_same)))
+
+
+def prune_taken_back(connection: Connection, before: datetime, limit: int) -> int:
+    """Forget those that were told before this moment, `limit` at most, and return how many there were."""
+    return connection.execute(_PRUNE, {"before": before, "limit": limit}).rowcount
