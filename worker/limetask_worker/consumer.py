@@ -28,7 +28,7 @@ from limetask.signing import Signer
 from limetask.topology import Names, QoS
 from limetask_worker.claims import Claims
 from limetask_worker.delivery_lag import DeliveryLag
-from limetask_worker.end_line import log_end
+from limetask_worker.end_line import EndLines
 from limetask_worker.executor import Executor
 from limetask_worker.intake import Intake
 from limetask_worker.limits import Limits, time_limit_exceeded
@@ -95,6 +95,7 @@ class Consumer:
         self._ready: deque[Work] = deque()
         self._granted: deque[Work] = deque()
         self._running: dict[tuple[str, int], Work] = {}
+        self._end_lines = EndLines()
         self._coroutines = 0
         self._start_scheduled = False
         self._is_stopped = False
@@ -384,9 +385,9 @@ class Consumer:
         if ended.done() or work.body_seconds is not None:
             return  # this loop is late: the body has ended, and how is on its way here
         outcome = time_limit_exceeded(seconds)
-        log_end(work, outcome)
         work.mark.lift_time_limit()
         self._settler.ended(work, outcome, self._let_go)
+        self._end_lines.add(work, outcome)
         work.is_cut_off = True
         self._release(work)
         if _is_suspect(work):
@@ -411,9 +412,9 @@ class Consumer:
         if outcome.refusal is not None:
             self._settler.refused_after_start(work, outcome, outcome.refusal, self._let_go)
         else:
-            if not _is_suspect(work):  # else its own process has
-                log_end(work, outcome)
             self._settler.ended(work, outcome, self._let_go)
+            if not _is_suspect(work):  # else its own process has logged it
+                self._end_lines.add(work, outcome)
         self._release(work)
         self._limits.count_ended_task()
 

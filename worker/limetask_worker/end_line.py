@@ -1,7 +1,8 @@
-"""The log line of a task's end."""
+"""The log lines of tasks' ends."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from limetask.status import Status
@@ -12,6 +13,27 @@ from limetask_worker.work import Outcome, Work
 logger = logging.getLogger(__name__)
 
 _WARN_RESULT_BYTES = 64 * 1024
+
+
+class EndLines:
+    """Logs ends once this turn of the loop has sent them to the broker: whoever waits for a task need not wait for it.
+
+    Of one asyncio loop.
+    """
+
+    def __init__(self) -> None:
+        self._ended: list[tuple[Work, Outcome]] = []
+
+    def add(self, work: Work, outcome: Outcome) -> None:
+        """Log this end soon. Call it when the end has been published."""
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._log)
+        self._ended.append((work, outcome))
+
+    def _log(self) -> None:
+        ended, self._ended = self._ended, []
+        for work, outcome in ended:
+            log_end(work, outcome)
 
 
 def log_end(work: Work, outcome: Outcome) -> None:
