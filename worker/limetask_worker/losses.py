@@ -15,6 +15,7 @@ from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
 from limetask_worker.handed_back import HandedBack
 from limetask_worker.limits import time_limit_error
+from limetask_worker.missed_ends import MissedEnds
 from limetask_worker.patient_store import PatientStore
 from limetask_worker.vital_signs import VitalSigns
 
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 # So many ended workers are remembered, for starts of theirs that arrive after the news.
 _REMEMBERED_WORKERS = 1000
-# A start this much older than the list of what its worker has in hand, and not in it, has ended.
+# A start this much older than the list of what its worker has in hand, and not in it, is missing there.
 _SURELY_SECONDS = 5.0
 
 
@@ -46,6 +47,7 @@ class Losses:
         self._worker_timeout = worker_timeout
         self._recorder = recorder
         self._vital_signs = VitalSigns(worker_timeout)
+        self._missed_ends = MissedEnds(self._vital_signs, worker_timeout)
         self._dead: dict[str, WorkerLost] = {}
 
     def is_dead(self, worker: str) -> bool:
@@ -73,14 +75,15 @@ class Losses:
                 await self._settle(self._dead[worker])
 
     async def note_life(self, alive: Alive) -> None:
-        """Hear of living workers, and fail what they have ended, and told, and what is not recorded all the same.
+        """Hear of living workers, and fail what they have ended, and what is not recorded all the same for long.
 
         As when the results queue was not bound, or was purged: nothing may stay STARTED for ever.
         """
         self._vital_signs.hear(alive.workers)
         for worker, held in alive.workers.items():
             if held is not None:
-                await self._fail_ended(worker, frozenset(held), alive.seen_at - timedelta(seconds=_SURELY_SECONDS))
+                missing = await self._missing(worker, frozenset(held), alive.seen_at)
+                await self._fail_ended(self._missed_ends.note(worker, missing))
 
     async def note_echo(self, echo: Echo) -> None:
         """Hear a recorder's message to itself; after one of ours, fail the tasks of workers that have fallen silent.
@@ -94,17 +97,22 @@ class Losses:
             reason = f"no sign of life from its worker for {self._worker_timeout:g} s"
             await self._settle(WorkerLost(worker, reason, datetime.now(UTC), begun=None))
 
-    async def _fail_ended(self, worker: str, held: frozenset[str], started_before: datetime) -> None:
-        for started in await self._store.running_under(worker):
-            if started.task_id not in held and started.started_at < started_before:
-                text = "it has ended, and the record of how is lost: was the results queue unbound, or purged?"
-                await self._fail(started, ErrorInfo(END_LOST, text), datetime.now(UTC))
+    async def _missing(self, worker: str, held: frozenset[str], seen_at: datetime) -> list[Started]:
+        surely = seen_at - timedelta(seconds=_SURELY_SECONDS)
+        running = await self._store.running_under(worker)
+        return [one for one in running if one.task_id not in held and one.started_at < surely]
+
+    async def _fail_ended(self, lost: Iterable[Started]) -> None:
+        for started in lost:
+            text = "it has ended, and the record of how is lost: was the results queue unbound, or purged?"
+            await self._fail(started, ErrorInfo(END_LOST, text), datetime.now(UTC))
 
     async def _settle(self, lost: WorkerLost) -> None:
         """Fail what had begun in a process that ended, and let the rest run elsewhere.
 
         A late task that had begun is left as it is: its message is delivered again, and it begins once more.
         """
+        self._missed_ends.forget(lost.worker)
         running = await self._store.running_under(lost.worker)
         begun = _begun_of(lost, running)
         unbegun = [one for one in running if _key_of(one) not in begun]

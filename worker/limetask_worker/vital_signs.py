@@ -25,6 +25,15 @@ class VitalSigns:
         self._heard_at: dict[str, float] = {}
         self._heard_since_echo: set[str] = set()
 
+    @property
+    def now(self) -> float:
+        """What time it is, in seconds: it stands still while nothing can be heard."""
+        return self._now
+
+    def listened_since(self, moment: float) -> float:
+        """Return for how many seconds it has listened since this time without a pause, up to now."""
+        return self._now - max(moment, self._listening_since)
+
     def hear(self, workers: Iterable[str]) -> None:
         """Note a sign of life of each of these workers."""
         self._heard_since_echo.update(workers)
