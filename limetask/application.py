@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from limetask.errors import ApplicationError
+from limetask.errors import ApplicationError, SoftTimeLimitExceeded
+from limetask.foreign import error_text, shortened, type_name
 
 MAX_IDENTIFIER_BYTES = 255
 
@@ -32,9 +33,9 @@ class Application:
 def identifier_of(app: object) -> str:
     """Return the identifier of an application object, or the name itself.
 
-    Raises ApplicationError if there is none, or if it is empty, over 255 bytes or not printable.
+    Raises ApplicationError if there is none, if it cannot be read, or if it is empty, over 255 bytes or not printable.
     """
-    identifier = app if isinstance(app, str) else getattr(app, "identifier", None)
+    identifier = app if type(app) is str else _identifier_in(app)
     if not isinstance(identifier, str):
         raise ApplicationError(
             f"an application is a name or an object with a text `identifier`, and {shortened(app)} is neither"
@@ -46,7 +47,16 @@ def identifier_of(app: object) -> str:
     return identifier
 
 
-def shortened(value: object) -> str:
-    """Return how a wrong value is shown in an error."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _identifier_in(app: object) -> object:
+    """Return the identifier of what is not plain text: the code of an application's own may raise anything."""
+    try:
+        identifier = app if isinstance(app, str) else getattr(app, "identifier", None)
+        if isinstance(identifier, str):  # of a subclass, or what says that it is one, as lazy objects do
+            return str.__str__(identifier) if issubclass(type(identifier), str) else str(identifier)
+    except SoftTimeLimitExceeded:  # of the task that sends
+        raise
+    except Exception as exc:
+        raise ApplicationError(
+            f"the identifier of the application (a {type_name(app)}) cannot be read: it raises {error_text(exc)}"
+        ) from exc
+    return None

@@ -12,12 +12,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgpack
 
-from limetask.errors import ArgumentsError, MessageRefusedError, MessageTooLargeError
-from limetask.plain import way_out
+from limetask.errors import ArgumentsError, MessageRefusedError, MessageTooLargeError, SoftTimeLimitExceeded
+from limetask.foreign import type_name
+from limetask.refused_arguments import UNKNOWN_TYPE, explain_arguments
 
 _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _UUID, _SET, _FROZENSET = range(1, 9)
 
-_UNKNOWN_TYPE = "a value of type"
 MAX_NESTING = 500
 """How deep lists and maps may be nested in a task's arguments."""
 
@@ -27,7 +27,6 @@ _NO_CONTAINERS = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F 
 # Has msgpack make an aware datetime of its own standard type for moments, as other languages send it.
 _AS_DATETIME = 3
 
-_PACK_ERRORS = (TypeError, ValueError, OverflowError, RecursionError)
 _UNPACK_ERRORS = (
     ValueError,  # includes UnicodeDecodeError, msgpack.FormatError, msgpack.StackError, msgpack.ExtraData
     TypeError,  # an unhashable key of a map
@@ -40,14 +39,17 @@ _UNPACK_ERRORS = (
 def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], max_bytes: int) -> bytes:
     """Return a task message's body.
 
-    Raises ArgumentsError, which says which argument it is, for what msgpack and our extensions cannot carry, and
-    MessageTooLargeError for more than `max_bytes`.
+    Raises ArgumentsError, which says which argument it is, for what msgpack and our extensions cannot carry or whose
+    own code raises an error, and MessageTooLargeError for more than `max_bytes`.
     """
     try:
         body = _pack({"args": args, "kwargs": kwargs})
-    except _PACK_ERRORS as exc:
-        raise ArgumentsError(_explain_arguments(args, kwargs, exc)) from exc
-    if len(body) > MAX_NESTING and _is_too_deep(body, (args, kwargs)):
+        is_too_deep = len(body) > MAX_NESTING and _is_too_deep(body, (args, kwargs))
+    except SoftTimeLimitExceeded:  # of the task that sends
+        raise
+    except Exception as exc:  # a value's own code may raise anything
+        raise ArgumentsError(explain_arguments(args, kwargs, exc, _pack)) from exc
+    if is_too_deep:
         raise ArgumentsError(f"the arguments are {_TOO_DEEP}, which a task message cannot carry")
     if len(body) > max_bytes:
         raise MessageTooLargeError(
@@ -152,7 +154,7 @@ def _pack_extension(depth: int, value: Any) -> msgpack.ExtType:
             return msgpack.ExtType(_FROZENSET, _pack(list(value), _deeper(depth)))
         case int():
             raise TypeError("a whole number of more than 64 bits")
-    raise TypeError(f"{_UNKNOWN_TYPE} {type_name(value)}")
+    raise TypeError(f"{UNKNOWN_TYPE} {type_name(value)}")
 
 
 def _unpack_extension(depth: int, tuple_keys: bool, code: int, data: bytes) -> Any:
@@ -227,58 +229,3 @@ def _time_text(value: time) -> str:
     if value.tzinfo is not None and value.utcoffset() is None:
         raise TypeError("a time in a zone whose offset depends on the date: send a datetime")
     return value.isoformat()
-
-
-def _explain_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], cause: Exception) -> str:
-    named = [(f"argument {position}", value) for position, value in enumerate(args, 1)]
-    named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
-    for name, value in named:
-        culprit = _find_culprit(value, name)
-        if culprit:
-            return culprit
-    return f"the arguments cannot be carried by a task message: {cause}"
-
-
-def _find_culprit(value: Any, path: str, depth: int = 0) -> str | None:
-    try:
-        _pack(value)
-    except _PACK_ERRORS as exc:
-        if depth < 20:
-            for part_path, part in _parts(value, path):
-                culprit = _find_culprit(part, part_path, depth + 1)
-                if culprit:
-                    return culprit
-        return f"{path} is {_describe(value, exc)}, which a task message cannot carry{_advice(value, exc)}"
-    return None
-
-
-def _parts(value: Any, path: str) -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        keys = [(f"a key of {path}", key) for key in value]
-        return keys + [(f"{path}[{key!r}]", part) for key, part in value.items()]
-    if isinstance(value, list | tuple):
-        return [(f"{path}[{position}]", part) for position, part in enumerate(value)]
-    if isinstance(value, set | frozenset):
-        return [(f"a member of {path}", part) for part in value]
-    return []
-
-
-def _describe(value: Any, cause: Exception) -> str:
-    if isinstance(cause, TypeError) and str(cause).startswith("a "):
-        return str(cause)
-    if isinstance(cause, UnicodeEncodeError):
-        return "a text that is no valid Unicode"
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
-        return f"a {type_name(value)} that holds itself or is nested too deeply"
-    return f"a {type_name(value)} ({cause})"
-
-
-def _advice(value: Any, cause: Exception) -> str:
-    """Return what to send instead of a value whose type is the trouble."""
-    is_unknown = str(cause).startswith(_UNKNOWN_TYPE) or isinstance(value, int)
-    return f": send a plain value, such as {way_out(value)}" if is_unknown else ""
-
-
-def type_name(value: Any) -> str:
-    kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"

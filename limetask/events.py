@@ -14,6 +14,7 @@ from limetask.amqp_1_0 import AMQP_1_0, body_of_amqp_1_0
 from limetask.application import identifier_of
 from limetask.codec import JSON, check_headers, decode_json, new_message_id, shown
 from limetask.errors import ApplicationError, EventError, MessageRefusedError, ResultError
+from limetask.foreign import shortened
 from limetask.message import Envelope, MessageKind
 from limetask.patterns import COMPLETION_PREFIX, MAX_KEY_BYTES
 from limetask.records import decode_completion
@@ -62,7 +63,7 @@ def encode_event(app: str, routing_key: str, body: object, cause: str | None, ma
     try:
         encoded = encode_json(body, max_bytes, "the body")
     except ResultError as exc:
-        raise EventError(f"event {routing_key!r} cannot be published: {exc}") from None
+        raise EventError(f"event {routing_key!r} cannot be published: {exc}") from exc
     fields = {
         "id": event_id,
         "routing_key": routing_key,
@@ -102,7 +103,7 @@ def check_routing_key(routing_key: object) -> None:
     """Raise EventError unless this can be the routing key of a user's own event."""
     example = "such as 'shop.order.paid.v1'"
     if not isinstance(routing_key, str) or not routing_key:
-        raise EventError(f"{routing_key!r} is no routing key: it must be words joined by dots, {example}")
+        raise EventError(f"{shortened(routing_key)} is no routing key: it must be words joined by dots, {example}")
     words = routing_key.split(".")
     if not all(words) or not routing_key.isprintable() or any(set("*# ") & set(word) for word in words):
         raise EventError(

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from limetask import ids
-from limetask.application import shortened
 from limetask.errors import NotFoundError, StoreError, UnusableHereError, UsageError, WaitTimeoutError
+from limetask.foreign import shortened
 from limetask.once import Once
 from limetask.settings import Settings
 from limetask.status import Status, StatusReader, TaskStatus

@@ -10,10 +10,12 @@ from typing import Any
 
 import orjson
 
-from limetask.arguments import type_name
-from limetask.errors import ResultError
-from limetask.plain import to_plain, to_plain_key, way_out
+from limetask.errors import ResultError, SoftTimeLimitExceeded
+from limetask.foreign import error_text, type_name
+from limetask.plain import NotPlainError, to_plain, to_plain_key, way_out
 
+# Moments come to `_json_default`: what the code of their time zone raises can be told only there.
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATETIME
 _KEY_REFUSED = "Dict key must"
 _OUR_WORDS = {
     "recursion": "it holds itself or is nested too deeply",
@@ -38,9 +40,12 @@ def encode_json(value: Any, max_bytes: int, what: str, advice: str = "keep the d
     """
     try:
         encoded = _dumps(value)
-    except (TypeError, RecursionError) as exc:  # orjson.JSONEncodeError is a TypeError
+        holds_no_number = b"null" in encoded and _holds_no_number(value)
+    except SoftTimeLimitExceeded:  # of the task that publishes an event
+        raise
+    except Exception as exc:  # orjson.JSONEncodeError is a TypeError; a value's own code may raise anything
         raise ResultError(f"{what} cannot be expressed as JSON: {_why_no_json(value, exc)}") from exc
-    if b"null" in encoded and _holds_no_number(value):
+    if holds_no_number:
         raise ResultError(f"{what} cannot be expressed as JSON: it holds a NaN or an infinity")
     if len(encoded) > max_bytes:
         raise ResultError(f"{what} takes {len(encoded):,} bytes as JSON and the limit is {max_bytes:,} bytes: {advice}")
@@ -49,12 +54,12 @@ def encode_json(value: Any, max_bytes: int, what: str, advice: str = "keep the d
 
 def _dumps(value: Any) -> bytes:
     try:
-        return orjson.dumps(value, default=_json_default, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(value, default=_json_default, option=_OPTIONS)
     except TypeError as exc:
         if _KEY_REFUSED not in str(_cause_of(exc)):
             raise
         # Keys never come to `default`.
-        return orjson.dumps(_with_plain_keys(value), default=_json_default, option=orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(_with_plain_keys(value), default=_json_default, option=_OPTIONS)
 
 
 def _with_plain_keys(value: Any) -> Any:
@@ -67,11 +72,21 @@ def _with_plain_keys(value: Any) -> Any:
 
 
 def _why_no_json(value: Any, error: Exception) -> str:
-    cause = str(_cause_of(error))
+    origin = _cause_of(error)
+    if not isinstance(origin, TypeError | RecursionError):
+        return f"reading it raises {error_text(origin)}"
+    cause = str(origin)
     if _KEY_REFUSED in cause:
-        strange = next((key for key in _keys(value) if not _is_json({to_plain_key(key): None})), None)
-        return cause if strange is None else _complaint_about_key(strange)
+        return _strange_key(value) or cause
     return next((ours for theirs, ours in _OUR_WORDS.items() if theirs in cause.lower()), cause)
+
+
+def _strange_key(value: Any) -> str | None:
+    try:
+        strange = (key for key in _keys(value) if not _is_json({to_plain_key(key): None}))
+        return next(map(_complaint_about_key, strange), None)
+    except Exception as exc:  # noqa: BLE001 - of the value's own code
+        return f"reading it raises {error_text(exc)}"
 
 
 def _complaint_about_key(key: Any) -> str:
@@ -82,7 +97,7 @@ def _complaint_about_key(key: Any) -> str:
 def _cause_of(error: BaseException) -> BaseException:
     """Return what `_json_default` raised, which orjson wraps once for each value in a value."""
     cause = error.__cause__
-    return _cause_of(cause) if isinstance(cause, TypeError) else error
+    return error if cause is None or isinstance(error, NotPlainError) else _cause_of(cause)
 
 
 def _is_json(value: Any) -> bool:
@@ -123,12 +138,12 @@ def _json_default(value: Any) -> Any:
     try:
         plain = to_plain(value)
     except Exception as exc:  # noqa: BLE001 - of the value's own code
-        raise TypeError(_complaint(value, exc)) from None
+        raise NotPlainError(_complaint(value, exc)) from (None if isinstance(exc, NotPlainError) else exc)
     if _holds_no_number(plain):
         raise TypeError("it holds a NaN or an infinity")
     return plain
 
 
 def _complaint(value: Any, error: Exception) -> str:
-    reason = "" if type(error) is TypeError else f" ({type(error).__name__}: {error})"
+    reason = "" if isinstance(error, NotPlainError) else f" ({error_text(error)})"
     return f"it holds a value of type {type_name(value)}{reason}: convert it, such as with {way_out(value)}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from limetask import ids
-from limetask.application import AnyApplication, identifier_of, shortened
+from limetask.application import AnyApplication, identifier_of
 from limetask.arguments import encode_arguments
 from limetask.codec import encode_repeated, encode_task
 from limetask.context import current_task_id
@@ -16,11 +16,13 @@ from limetask.errors import (
     ArgumentsError,
     BrokerError,
     ConnectionLostError,
+    LimetaskError,
     SendOutcomeUnknownError,
     TaskNameError,
     UsageError,
 )
 from limetask.events import encode_event
+from limetask.foreign import error_text, shortened
 from limetask.message import Envelope, TaskIdentity
 from limetask.reading import pending
 from limetask.registry import TaskDeclaration, check_task_name, find_task
@@ -109,10 +111,7 @@ class Preparer:
 
     def task(self, call: TaskCall) -> PreparedTask:
         """Return a task that can be sent; raises what `send_task` raises for one that cannot."""
-        _check_call(call)
-        declaration = _declaration_of(call.task)
-        if declaration is not None:
-            declaration.check_arguments(call.args, call.kwargs)
+        declaration = _checked(call)
         name = declaration.name if declaration else str(call.task)
         app = identifier_of(call.app)
         body = encode_arguments(call.args, call.kwargs, self._settings.max_arguments_bytes)
@@ -190,6 +189,20 @@ class Sender:
                 may_be_there = True
             except TimeoutError as exc:
                 raise outcome_unknown(NOT_IN_TIME) from exc
+
+
+def _checked(call: TaskCall) -> TaskDeclaration | None:
+    """Return the declaration of a call's task, if there is one; raises what `send_task` raises for a wrong call."""
+    try:
+        _check_call(call)
+        declaration = _declaration_of(call.task)
+        if declaration is not None:
+            declaration.check_arguments(call.args, call.kwargs)
+    except LimetaskError:
+        raise
+    except Exception as exc:  # of the code of a list, a dict or a lazy object that it is made of
+        raise ArgumentsError(f"the call of a task cannot be read: it raises {error_text(exc)}. {_CALL_FORM}") from exc
+    return declaration
 
 
 def _check_call(call: object) -> None:

@@ -266,6 +266,21 @@ class TestFailure:
         assert "set" in outcome.error.message
 
     @both_kinds
+    def test_a_result_whose_own_code_raises_is_a_failure(self, kind: str) -> None:
+        """A body may return a lazy object: what finding out its value raises is told as the result's error."""
+
+        class Lazy(dict[str, int]):
+            def items(self) -> Any:
+                raise LookupError("the row is gone")
+
+        for result in (lambda app: {(1, 2): Lazy(a=1)}, lambda app: {b"a": [Lazy(a=1)]}):
+            outcome = outcome_of(in_kind(kind, result))
+            assert (outcome.status, outcome.result) == (Status.FAILURE, None)
+            assert outcome.error is not None
+            assert outcome.error.type == "ResultError"
+            assert "reading it raises LookupError: the row is gone" in outcome.error.message
+
+    @both_kinds
     def test_a_result_that_is_too_large_is_a_failure(self, kind: str) -> None:
         """A body that returns more than the limit has failed."""
         outcome = outcome_of(in_kind(kind, lambda app: "x" * 100), max_result_bytes=100)

@@ -22,6 +22,7 @@ SOURCES = {
 LAYERS = [
     [
         "errors",
+        "foreign",
         "forks",
         "ids",
         "status",
@@ -44,6 +45,7 @@ LAYERS = [
         "settings",
         "application",
         "arguments",
+        "refused_arguments",
         "functions",
         "registry",
         "signing",

@@ -19,7 +19,8 @@ import pydantic
 import pytest
 
 from limetask import ArgumentsError, ResultError
-from limetask.arguments import encode_arguments, type_name
+from limetask.arguments import encode_arguments
+from limetask.foreign import type_name
 from limetask.results import encode_result
 
 LIMIT = 1024**2
