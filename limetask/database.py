@@ -175,6 +175,8 @@ def _check_addresses(url: URL) -> None:
     except ArgumentError as exc:
         raise _wrong_address(str(exc)) from None
     for host in filter(None, str(parameters.get("host", "")).split(",")):
+        if set("${}<>") & set(host):
+            raise _wrong_address("a host has a placeholder in it, such as ${HOST}, that nobody has replaced")
         try:
             host.encode("idna")
         except UnicodeError:

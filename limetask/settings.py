@@ -23,6 +23,8 @@ MIN_SIGNING_KEY_BYTES = 32
 # Up to the last @, since a password may hold anything when it is not percent-encoded.
 _PASSWORD = re.compile(r"(?<=//)([^:@]*):.*@", re.DOTALL)
 _PASSWORD_WITHOUT_SCHEME = re.compile(r"^([^:@]*):.*@", re.DOTALL)
+# Without an @ it is one if it cannot be a port: the host has been forgotten.
+_PASSWORD_WITHOUT_HOST = re.compile(r"(?<=//)([^:@/\[]*):(?!\d*(?:[/?#,;]|$))[^@]*$", re.DOTALL)
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _QUOTES = ("'", '"', "`")
 _PASSWORD_OPTION = re.compile(r"(?<=password=)[^&]*")
@@ -222,7 +224,8 @@ def stray_characters(text: str) -> str | None:
 def hidden_password(url: str) -> str:
     """Return a URL without its password, for messages and logs; also one that is malformed."""
     pattern = _PASSWORD if "//" in url else _PASSWORD_WITHOUT_SCHEME
-    return _PASSWORD_OPTION.sub("***", pattern.sub(r"\1:***@", url))
+    hidden = _PASSWORD_WITHOUT_HOST.sub(r"\1:***", pattern.sub(r"\1:***@", url))
+    return _PASSWORD_OPTION.sub("***", hidden)
 
 
 def default_store_path() -> Path:

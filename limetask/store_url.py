@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -52,10 +53,10 @@ def parse_store_url(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         # Without the cause, whose text may be the password.
-        raise StoreUrlError(f"the status store's URL cannot be read. {_URL_EXAMPLE}") from None
-    driver = _DRIVERS.get(parsed.drivername)
+        raise StoreUrlError(f"the status store's URL cannot be read{_why_unreadable(url)}. {_URL_EXAMPLE}") from None
+    driver = _DRIVERS.get(parsed.drivername.lower())
     if driver is None:
-        raise StoreUrlError(f"the status store cannot be {parsed.drivername!r}. {_URL_EXAMPLE}")
+        raise StoreUrlError(f"the status store cannot be {parsed.drivername!r}{_other_driver(parsed)}. {_URL_EXAMPLE}")
     parsed = parsed.set(drivername=driver)
     return _checked_sqlite_url(parsed) if driver == "sqlite" else _checked_postgresql_url(parsed)
 
@@ -95,11 +96,35 @@ def _wrong_option(name: str, problem: str) -> StoreUrlError:
     )
 
 
+def _why_unreadable(url: str) -> str:
+    address = url.partition("//")[2].rpartition("@")[2].partition("/")[0]
+    if "," in address:
+        return ": several hosts with ports are options, as in postgresql://user:password@/database?host=h1:5432&host=h2:5432"
+    if address.count(":") > 1 and "[" not in address:
+        return ": an address of IPv6 is written in brackets, as in postgresql://[::1]:5432/database"
+    return ""
+
+
+def _other_driver(url: URL) -> str:
+    backend = url.drivername.lower().partition("+")[0]
+    return f": limetask brings its own driver, so write {backend}://" if backend in _DRIVERS else ""
+
+
 def _check_text(url: str) -> None:
     if not url.isprintable():
         raise StoreUrlError(
             f"the status store's URL has a line break, or another character that cannot be seen, in it. {_URL_EXAMPLE}"
         )
+    try:
+        decoded = unquote(url, errors="strict")
+    except UnicodeDecodeError:
+        # Without the cause, whose text holds the password.
+        raise StoreUrlError(
+            "the status store's URL has something percent-encoded in it that is not UTF-8: a % that belongs to a name "
+            f"or a password is written %25. {_URL_EXAMPLE}"
+        ) from None
+    if "\0" in decoded:
+        raise StoreUrlError(f"the status store's URL has a NUL character in it. {_URL_EXAMPLE}")
     if url[:1] in ("'", '"'):
         raise StoreUrlError(f"the status store's URL is in quotes: leave them out. {_URL_EXAMPLE}")
 
@@ -124,4 +149,5 @@ def _checked_postgresql_url(url: URL) -> URL:
     # After a raw @ in a password, the rest of the password is taken for the host.
     if "@" in f"{url.host}{url.database}":
         raise StoreUrlError(f"the status store's URL cannot be read: an @ is out of place. {_URL_EXAMPLE}")
-    return url
+    # The zone of an address, as in fe80::1%25eth0, is encoded as everything else is.
+    return url.set(host=unquote(url.host)) if url.host and ":" in url.host else url

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 import socket
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
@@ -16,7 +18,7 @@ from limetask.settings import Settings, stray_characters
 # A publishing connection that an alarm blocks for longer is rebuilt; callers have their own, shorter deadlines.
 _BLOCKED_SECONDS = 60.0
 
-_URL_FORM = "the broker's URL must look like amqp://user:password@host:5672/vhost"
+_URL_FORM = "broker_url (LIMETASK_BROKER_URL) must look like amqp://user:password@host:5672/vhost"
 _ENCODE = (
     "Special characters in user, password and virtual host must be percent-encoded, such as @ as %40, / as %2F, "
     "# as %23, ? as %3F, : as %3A and % as %25; Python's urllib.parse.quote(password, safe='') does it"
@@ -39,6 +41,11 @@ _SETTINGS_FOR_OPTIONS = {
 }
 _DEFAULT_USER = "guest"
 _MAX_VIRTUAL_HOST_BYTES = 255
+_MAX_HOST_CHARACTERS = 253
+# Letters of any alphabet, for hosts whose names are not in English.
+_HOST = re.compile(r"[\w.-]+")
+_SEVERAL_URLS = re.compile(r"[,;]\s*amqps?://", re.IGNORECASE)
+_SEVERAL_HOSTS = "it names several hosts, and limetask takes one: a name or a load balancer that leads to all"
 
 
 def connection_parameters(settings: Settings, purpose: str) -> Any:
@@ -75,9 +82,11 @@ def parse_url(url: str) -> Any:
         raise _wrong(stray)
     if " " in url:
         raise _wrong(f"it has a space in it. {_ENCODE}")
+    if _SEVERAL_URLS.search(url):
+        raise _wrong(_SEVERAL_HOSTS)
     try:
         parts = urlsplit(url)
-        _check_scheme(parts)
+        _check_scheme(parts, url)
         _check_special_characters(parts)
         _check_query(parts)
         return pika.URLParameters(_canonical(parts))
@@ -90,12 +99,12 @@ def _wrong(reason: str) -> BrokerUrlError:
     return BrokerUrlError(f"{_URL_FORM}: {reason}")
 
 
-def _check_scheme(parts: SplitResult) -> None:
+def _check_scheme(parts: SplitResult, url: str) -> None:
     if parts.scheme in _OTHER_SCHEMES:
         raise _wrong(f"it starts with {parts.scheme!r}, and must start with amqp:// or, for TLS, amqps://")
     if parts.scheme not in ("amqp", "amqps"):
         raise _wrong("it does not start with amqp:// or, for TLS, amqps://")
-    if not parts.netloc and (parts.path or parts.query or parts.fragment):
+    if not url[len(parts.scheme) + 1 :].startswith("//") and (parts.path or parts.query or parts.fragment):
         raise _wrong("two slashes must come after amqp:")
 
 
@@ -127,19 +136,70 @@ def _credentials(parts: SplitResult) -> tuple[str, str]:
         return _DEFAULT_USER, _DEFAULT_USER
     if password is None and user != _DEFAULT_USER:
         raise _wrong("it has a user without a password")
-    return unquote(user), unquote(password if password is not None else _DEFAULT_USER)
+    password = _DEFAULT_USER if password is None else password
+    return _decoded(user, "user"), _decoded(password, "password")
+
+
+def _decoded(text: str, what: str) -> str:
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        # Without the cause, whose text holds the password.
+        raise _wrong(
+            f"its {what} has something percent-encoded that is not UTF-8: a % that belongs to it is written %25"
+        ) from None
+    if "\0" in decoded:
+        raise _wrong(f"its {what} has a NUL character in it")
+    return decoded
 
 
 def _address(parts: SplitResult) -> str:
+    address = parts.netloc.rpartition("@")[2]
+    _check_address(address)
     host = parts.hostname or "localhost"
-    if set(",;") & set(host):
-        raise _wrong("it names several hosts, and limetask takes one: a name or a load balancer that leads to all")
+    shown = f"[{unquote(host)}]" if ":" in host else _checked_host(host)
+    port = _port(parts)
+    return shown if port is None else f"{shown}:{port}"
+
+
+def _check_address(address: str) -> None:
+    if set(",;") & set(address):
+        raise _wrong(_SEVERAL_HOSTS)
+    if "[" not in address and (_is_ipv6(address) or _is_ipv6(address.rpartition(":")[0])):
+        raise _wrong("an address of IPv6 is written in brackets, as in amqp://[::1]:5672")
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(unquote(text))
+    except ValueError:
+        return False
+    return True
+
+
+def _checked_host(host: str) -> str:
+    if set("${}<>") & set(host):
+        raise _wrong("its host has a placeholder in it, such as ${HOST}, that nobody has replaced")
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise _wrong("its host is not a name: it has 1 to 63 characters between its dots") from None
+    if not _HOST.fullmatch(host) or len(host) > _MAX_HOST_CHARACTERS:
+        raise _wrong(
+            f"its host is not a name: it has letters, digits, dots and hyphens, {_MAX_HOST_CHARACTERS} at most"
+        )
+    return host
+
+
+def _port(parts: SplitResult) -> int | None:
     try:
         port = parts.port
     except ValueError:
-        raise _wrong(f"its port is not a number up to 65535. {_ENCODE}") from None
-    shown = f"[{host}]" if ":" in host else host
-    return shown if port is None else f"{shown}:{port}"
+        port = 0
+    if port == 0:
+        lost_host = "" if "@" in parts.netloc else ", or the @ and the host after user:password are missing"
+        raise _wrong(f"its port is not a number from 1 to 65535{lost_host}. {_ENCODE}")
+    return port
 
 
 def _virtual_host(path: str) -> str:
@@ -151,9 +211,10 @@ def _virtual_host(path: str) -> str:
             "its virtual host has a / in it or after it: one that belongs to the name is written %2F, as in /prod%2Feu "
             "for the virtual host prod/eu"
         )
-    if len(unquote(name).encode()) > _MAX_VIRTUAL_HOST_BYTES:
+    virtual_host = _decoded(name, "virtual host")
+    if len(virtual_host.encode()) > _MAX_VIRTUAL_HOST_BYTES:
         raise _wrong(f"its virtual host is longer than {_MAX_VIRTUAL_HOST_BYTES} bytes")
-    return unquote(name)
+    return virtual_host
 
 
 def address_of(parameters: Any) -> str:

@@ -83,6 +83,7 @@ def test_never_half_a_registry(
     [
         ({"LIMETASK_BROKER_URL": "http://localhost"}, "must look like amqp://"),
         ({"LIMETASK_STORE_URL": "mysql://localhost/x"}, "sqlite"),
+        ({"LIMETASK_STORE_URL": f"sqlite:////tmp/{'x' * 300}"}, "cannot be made"),
         ({"LIMETASK_APPLICATION_FACTORY": "nowhere:make"}, "no module 'nowhere'"),
         ({"LIMETASK_APPLICATION_FACTORY": "shop"}, "package.module:callable"),
         ({"LIMETASK_APPLICATION_FACTORY": "greenlets.patching:make_application"}, "the worker needs real threads"),

@@ -434,6 +434,30 @@ def test_a_path_may_have_any_characters(tmp_path: Path) -> None:
     assert (tmp_path / "a b" / "#\u00e9" / "status.db").exists()
 
 
+def test_every_name_of_sqlite_is_understood(tmp_path: Path) -> None:
+    """The scheme of a URL may be written in capital letters, as RFC 3986 has it."""
+    for scheme in ("SQLITE", "SQLite+pysqlite"):
+        schema.upgrade(f"{scheme}:///{tmp_path}/{scheme}.db")
+        with closing(Store(f"sqlite:///{tmp_path}/{scheme}.db")) as store:
+            assert store.read(new_id(), "shop") is None
+
+
+@pytest.mark.parametrize("path", ["/proc/status.db", "{folder}/" + "x" * 300, "{folder}/" + "x" * 250])
+def test_a_file_that_cannot_be_made_is_told(tmp_path: Path, path: str) -> None:
+    """In a folder that takes no files, or under a name that is too long: to try again would be in vain."""
+    if not Path(path).parent.is_dir() and path.startswith("/"):
+        pytest.skip("this system has no such folder")
+    with pytest.raises(StoreUrlError, match=r"cannot be made: .*Correct LIMETASK_STORE_URL"):
+        schema.upgrade(f"sqlite:///{path.format(folder=tmp_path)}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_device_is_not_a_store() -> None:
+    """What can be opened and written is not a file for that."""
+    with pytest.raises(StoreUrlError, match="is not a database"):
+        schema.upgrade("sqlite:////dev/null")
+
+
 def test_the_folder_of_a_misspelt_path_is_not_made(tmp_path: Path) -> None:
     """A recorder does not begin a store where nobody looks for one."""
     with pytest.raises(StoreUrlError, match=f"there is no folder {tmp_path}/lmietask"):
@@ -526,6 +550,13 @@ def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
         ("postgresql://someone:pass@s3cr3t/@host/statuses", "an @ is out of place"),
         ("mysql://someone:s3cr3t@host/statuses", "'mysql'"),
         ("postgresql+psycopg2://someone:s3cr3t@host/statuses", "'postgresql.psycopg2'"),
+        ("postgresql+asyncpg://someone:s3cr3t@host/statuses", "so write postgresql://"),
+        ("postgresql://someone:s3cr3t%ff@host/statuses", "not UTF-8"),
+        ("sqlite:////var/%ff.db", "not UTF-8"),
+        ("postgresql://someone:s3cr3t%00@host/statuses", "NUL"),
+        ("sqlite:////var/a%00.db", "NUL"),
+        ("postgresql://someone:s3cr3t@one:5432,two:5432/statuses", "host=h1:5432&host=h2:5432"),
+        ("postgresql://someone:s3cr3t@::1:5432/statuses", "in brackets"),
         ("sqlite://status.db", "a path alone"),
         ("sqlite:///status.db?mode=ro", "a path alone"),
         ("sqlite://", "must be a file"),
@@ -549,7 +580,7 @@ def test_a_wrong_url_is_explained(use: Callable[[str], object], url: str, proble
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "PostgreSQL", "POSTGRESQL+PSYCOPG"])
 def test_every_name_of_postgresql_is_understood(postgresql_url: str, scheme: str) -> None:
     """All spellings that hosting providers use reach the same database."""
     url = make_url(postgresql_url).set(drivername=scheme).render_as_string(hide_password=False)
@@ -596,6 +627,7 @@ def test_a_missing_driver_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         "/status?host=db..example",
         "db:99999/status",
         "/status?port=abc",
+        "${DATABASE_HOST}/status",
         "/status?host=a:1&host=b:x",
     ],
 )

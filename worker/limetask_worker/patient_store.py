@@ -11,6 +11,7 @@ from contextlib import closing
 from datetime import datetime
 from typing import TypeVar
 
+from limetask.database import store_errors
 from limetask.errors import StoreError
 from limetask.message import Claim, Completion, HandlerBindings, HandlerGone, Refused, Released, Started, Verdict
 from limetask.store import Store, StoreMark
@@ -139,7 +140,9 @@ class _Complaint:
 
 
 def _bring_up_to_date(url: str) -> None:
-    check_place(parse_store_url(url))
+    parsed = parse_store_url(url)
+    with store_errors(parsed):
+        check_place(parsed)
     with closing(Store(url)) as store:
         if store.schema_version() == SCHEMA_VERSION:
             return

@@ -18,7 +18,7 @@ from limetask.database import open_engine, store_errors
 from limetask.errors import StoreTooNewError
 from limetask.store_tables import VERSION_TABLE
 from limetask.store_url import parse_store_url, sqlite_path
-from limetask_worker.store_place import check_place
+from limetask_worker.store_place import check_place, lock_file_of
 
 UPGRADE_SECONDS = 600
 """Time for each step of a migration, and to wait for another process that migrates the same database."""
@@ -52,7 +52,7 @@ def upgrade(url: str) -> None:
 @contextmanager
 def _lock_file_of(database: Path) -> Iterator[None]:
     """Let one process at a time through. SQLite's own locks do not cover the change to WAL mode."""
-    with database.with_name(database.name + ".upgrade-lock").open("w") as lock_file:
+    with lock_file_of(database).open("w") as lock_file:
         fcntl.flock(lock_file, fcntl.LOCK_EX)
         yield
 
