@@ -37,12 +37,6 @@ def own_signature_of(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function, follow_wrapped=False)
 
 
-def default_name(function: object) -> str:
-    """Return the name that a declaration has when none is given; empty if the function has none of its own."""
-    module, name = getattr(function, "__module__", None), getattr(function, "__name__", None)
-    return f"{module}.{name}" if module and name and name != "<lambda>" else ""
-
-
 def check_is_function(function: object, decorator: str, example: str) -> None:
     """Raise DeclarationError for what is not a function, with what to do instead.
 

@@ -6,13 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
+from limetask.default_names import default_name
 from limetask.errors import DeclarationError, DuplicateHandlerError, EventPatternError, TaskNameError
 from limetask.functions import (
     advice_on_one_name,
     check_application_is_first,
     check_can_be_called,
     check_is_function,
-    default_name,
     place_of,
     signature_of,
 )
@@ -114,7 +114,7 @@ def event_handler(
             HandlerDeclaration(
                 function,
                 patterns,
-                name=default_name(function) if name is None else name,
+                name=default_name(function, "@event_handler(..., name={name!r})") if name is None else name,
                 mode=mode,
                 retry=retry,
                 concurrency=concurrency,

@@ -34,13 +34,18 @@ class Origin:
 
 def origin_of_caller() -> Origin:
     """Return where the declaration stands that is being made: in the code that called limetask."""
-    caller = _first(sys._getframe(), _is_foreign)
+    caller = calling_frame()
     top = _first(caller, _is_module_level)
     return Origin(
         place=f"{caller.f_code.co_filename}:{caller.f_lineno}" if caller else "an unknown place",
         module=top.f_globals.get("__name__", "") if top else "",
         run=weakref.ref(top.f_code) if top else None,
     )
+
+
+def calling_frame() -> FrameType | None:
+    """Return the frame of the code that called limetask, None if there is none."""
+    return _first(sys._getframe(), _is_foreign)
 
 
 def is_redeclaration(old: Callable[..., Any], old_origin: Origin, new: Callable[..., Any], new_origin: Origin) -> bool:

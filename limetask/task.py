@@ -8,7 +8,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from limetask.application import AnyApplication
 from limetask.client import TaskCall, send_task
-from limetask.functions import default_name
+from limetask.default_names import default_name
 from limetask.registry import TaskDeclaration, register
 from limetask.status import TaskStatus
 from limetask.topology import QoS
@@ -76,14 +76,14 @@ def task(
     After `soft_time_limit` seconds SoftTimeLimitExceeded is raised in the body, as soon as it runs Python code again.
     After `time_limit` seconds the task is FAILURE, and its worker process is replaced once its other tasks have ended.
 
-    Raises DeclarationError for a function or an option that cannot work, TaskNameError for a bad name, and
-    DuplicateTaskError if another function has that name.
+    Raises DeclarationError for a function or an option that cannot work, or one that a decorator of another module has
+    not given its own name; TaskNameError for a bad name, and DuplicateTaskError if another function has that name.
     """
 
     def declare(declared: Callable[..., Any]) -> Task[Any, Any, Any]:
         made: Task[Any, Any, Any] = Task(
             declared,
-            name=default_name(declared) if name is None else name,
+            name=default_name(declared, "@task(name={name!r})") if name is None else name,
             acks_late=acks_late,
             qos=qos,
             time_limit=time_limit,

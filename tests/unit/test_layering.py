@@ -47,6 +47,7 @@ LAYERS = [
         "arguments",
         "refused_arguments",
         "functions",
+        "default_names",
         "registry",
         "signing",
         "retry",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from limetask import DuplicateHandlerError, DuplicateTaskError, event_handler, task
+from limetask import DeclarationError, DuplicateHandlerError, DuplicateTaskError, event_handler, task
 from limetask.handlers import declared_handlers
 from limetask.registry import declared_tasks, find_task
 
@@ -33,6 +33,17 @@ def audited(function):
         return function(app, *args, **kwargs)
     return wrapper
 """
+DECORATORS = {
+    "plain": AUDITED,
+    "with options": AUDITED.replace("def audited(function):", "def made(function, level=1):")
+    + "\ndef audited(function):\n    return made(function, level=2)\n",
+    "of a coroutine": AUDITED.replace("    def wrapper", "    async def wrapper").replace(
+        "return function", "return await function"
+    ),
+    "of a wrapper": AUDITED
+    + AUDITED.replace("audited", "outer").replace("wrapper", "second")
+    + "\nonce = audited\naudited = lambda function: outer(once(function))\n",
+}
 IMPORTS = "from limetask import event_handler, task\n"
 
 
@@ -74,8 +85,11 @@ def run(name: str) -> Any:
     return found.function(None)
 
 
-@pytest.mark.parametrize("decorator", [AUDITED, "from origin_audit import audited\n"], ids=["here", "elsewhere"])
-@pytest.mark.parametrize("option", ["", "(name='shop.order')"], ids=["by default", "named"])
+@pytest.mark.parametrize(
+    ("decorator", "option"),
+    [(AUDITED, ""), (AUDITED, "(name='shop.order')"), ("from origin_audit import audited\n", "(name='shop.order')")],
+    ids=["here", "here, named", "elsewhere, named"],
+)
 def test_two_functions_under_one_decorator_are_two(modules: Modules, decorator: str, option: str) -> None:
     """Under a decorator without functools.wraps the second function does not take the first one's place in silence."""
     modules.write("origin_audit", AUDITED)
@@ -101,14 +115,31 @@ def test_two_handlers_under_one_decorator_are_two(modules: Modules) -> None:
     assert declared_handlers()["origin_handlers.wrapper"].bindings == {"a.b"}
 
 
-def test_two_modules_under_one_decorator_are_two(modules: Modules) -> None:
-    """One module's task is not taken for a reload of another module's, though both have the decorator's name."""
-    modules.write("origin_audit", AUDITED)
-    body = "from origin_audit import audited\n\n@task\n@audited\ndef {0}(app):\n    return '{0}'\n"
-    modules.load("origin_first", body.format("refund"))
-    with pytest.raises(DuplicateTaskError):
-        modules.load("origin_second", body.format("delete_order"))
-    assert run("origin_audit.wrapper") == "refund"
+@pytest.mark.parametrize("declare", ["task", "event_handler('a.b')"])
+@pytest.mark.parametrize("decorator", DECORATORS.values(), ids=DECORATORS.keys())
+def test_what_a_decorator_of_another_module_makes_needs_a_name(modules: Modules, declare: str, decorator: str) -> None:
+    """Its default name would be that of all that it makes: a sender's and a worker's could be two functions."""
+    modules.write("origin_audit", decorator)
+    body = "from origin_audit import audited\n\n@{0}\n@audited\ndef refund(app, event=None):\n    return 'refunded'\n"
+    with pytest.raises(DeclarationError, match=r"functools\.wraps.*name='origin_shop\.refund'\)"):
+        modules.load("origin_shop", body.format(declare))
+    name = "task(name='shop.refund')" if declare == "task" else "event_handler('a.b', name='shop.refund')"
+    modules.load("origin_second", body.format(name))
+    assert [*declared_tasks(), *declared_handlers()] == ["shop.refund"]
+
+
+def test_a_helper_that_declares_what_it_makes_needs_a_name_too(modules: Modules) -> None:
+    """The same for a decorator of one's own around `@task`, and not for a function that holds something else."""
+    modules.write(
+        "origin_helper",
+        "def audited(function):\n    @task\n    def wrapper(app):\n        return function(app)\n    return wrapper\n\n"
+        "def declare(word):\n    from os.path import join\n    @task\n    def tell(app):\n"
+        "        return join(word, word)\n    return tell\n",
+    )
+    with pytest.raises(DeclarationError, match=r"name='origin_shop\.refund'"):
+        modules.load("origin_shop", "import origin_helper\n\n@origin_helper.audited\ndef refund(app):\n    pass\n")
+    modules.load("origin_words", "import origin_helper\n\norigin_helper.declare('a')\n")
+    assert run("origin_helper.tell") == "a/a"
 
 
 def test_functions_of_a_loop_are_several(modules: Modules) -> None:
@@ -189,7 +220,7 @@ def test_a_function_that_holds_nothing_may_be_declared_again() -> None:
     assert found.acks_late
 
 
-@pytest.mark.parametrize("decorator", [AUDITED, WRAPPED, "from origin_audit import audited\n"])
+@pytest.mark.parametrize("decorator", [AUDITED, WRAPPED])
 @pytest.mark.parametrize("declare", ["task", "event_handler('a.b')"])
 def test_a_reload_replaces_what_is_under_a_decorator(modules: Modules, decorator: str, declare: str) -> None:
     """One function under a decorator is replaced by a reload of its module, with or without functools.wraps."""
