@@ -26,6 +26,7 @@ from limetask.status import ErrorInfo, Status
 from limetask_worker import applications, body_threads, fresh_contexts, soft_limit
 from limetask_worker.applications import ApplicationFactory, opened, opened_async
 from limetask_worker.body_threads import BodyThreads
+from limetask_worker.deadlines import deadlines
 from limetask_worker.forked import end_if_forked
 from limetask_worker.loop_thread import LoopThread
 from limetask_worker.soft_limit import soft_limit_in_thread, with_soft_limit
@@ -68,6 +69,7 @@ class Executor:
 
         Raises RuntimeError if that cannot be done now, as when the limit of processes is reached.
         """
+        deadlines.start()
         self._threads.start()
         if coroutines:
             self._coroutines = LoopThread("coroutine-tasks")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from limetask.events import Event
 from limetask.handlers import HandlerDeclaration
 from limetask_worker.applications import ApplicationFactory, opened, opened_async
+from limetask_worker.deadlines import deadlines
 from limetask_worker.executor import message_of_error, type_of_error
 from limetask_worker.forked import end_if_forked
 from limetask_worker.fresh_contexts import FreshContextThreads
@@ -41,6 +42,7 @@ class HandlerExecutor:
         self._threads = FreshContextThreads(handler.concurrency, thread_name_prefix=f"handler {handler.name}")
         self._coroutines = LoopThread(f"handler {handler.name}") if handler.is_async else None
         if self._coroutines is None:
+            deadlines.start()
             self._start_threads()
 
     def _start_threads(self) -> None:

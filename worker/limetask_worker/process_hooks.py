@@ -50,9 +50,7 @@ class ProcessHooks:
         It does not wait for threads: a body that outlives the grace time must not keep the process, and neither must
         what is called here.
         """
-        giving_up = threading.Timer(STOPPING_SECONDS, self._give_up, [exit_code])
-        giving_up.daemon = True
-        giving_up.start()
+        self._end_at_last(exit_code)
         if self._have_started:
             for hook in stopping_hooks():
                 self._call_at_the_end(hook)
@@ -63,6 +61,12 @@ class ProcessHooks:
             end_if_forked()
         flush_streams()
         os._exit(exit_code)
+
+    def _end_at_last(self, exit_code: int) -> None:
+        giving_up = threading.Timer(STOPPING_SECONDS, self._give_up, [exit_code])
+        giving_up.daemon = True
+        with contextlib.suppress(RuntimeError):  # no threads left: then it is for the supervisor to lose patience
+            giving_up.start()
 
     def _call_at_the_end(self, hook: Callable[[], Any]) -> None:
         self._running = f"@worker_process_stopping: {_name_of(hook)}"
@@ -75,8 +79,9 @@ class ProcessHooks:
         text = "the process ends without waiting any longer: after %g s this had not ended: %s"
         # A logging handler may be what has not ended.
         telling = threading.Thread(target=logger.error, args=(text, STOPPING_SECONDS, self._running), daemon=True)
-        telling.start()
-        telling.join(_LAST_LINE_SECONDS)
+        with contextlib.suppress(RuntimeError):  # no threads left
+            telling.start()
+            telling.join(_LAST_LINE_SECONDS)
         os._exit(exit_code)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Coroutine, Generator, Iterator
 from typing import Any
 
 from limetask.errors import SoftTimeLimitExceeded
+from limetask_worker.deadlines import deadlines
 
 
 def soft_limit_in_thread(seconds: float | None) -> contextlib.AbstractContextManager[None]:
@@ -29,16 +30,15 @@ def _limited(seconds: float) -> Iterator[None]:
             if not is_over:
                 _raise_in(thread, SoftTimeLimitExceeded)
 
-    timer = threading.Timer(seconds, interrupt)
-    timer.daemon = True
-    timer.start()
+    deadlines.start()
+    deadline = deadlines.add(seconds, interrupt)
     try:
         yield
     finally:
-        timer.cancel()
         with lock:
             is_over = True
             _raise_in(thread, None)  # should it be on its way already
+        deadlines.cancel(deadline)
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
