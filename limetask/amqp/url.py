@@ -181,7 +181,7 @@ def _checked_host(host: str) -> str:
     if set("${}<>") & set(host):
         raise _wrong("its host has a placeholder in it, such as ${HOST}, that nobody has replaced")
     try:
-        host.encode("idna")
+        host.encode("idna").decode("idna")  # also back, as libraries do with what is encoded already
     except UnicodeError:
         raise _wrong("its host is not a name: it has 1 to 63 characters between its dots") from None
     if not _HOST.fullmatch(host) or len(host) > _MAX_HOST_CHARACTERS:

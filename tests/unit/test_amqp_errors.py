@@ -306,6 +306,7 @@ class TestUrl:
             ("amqp://u:p%00@broker", "its password has a nul"),
             ("amqp://broker..example", "1 to 63 characters"),
             ("amqp://.broker", "1 to 63 characters"),
+            ("amqp://xn--a", "1 to 63 characters"),
             ("amqp://" + "x" * 64, "1 to 63 characters"),
             ("amqp://" + "x." * 127 + "x", "253 at most"),
             ("amqp://bro%20ker", "letters, digits, dots and hyphens"),
