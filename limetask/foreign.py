@@ -10,6 +10,8 @@ def shortened(value: object) -> str:
     try:
         text = repr(value)
     except Exception as exc:  # noqa: BLE001 - of the value's own code
+        if type(value) is int:
+            return "a whole number of thousands of digits"  # which Python refuses to write
         return f"<{type_name(value)} whose repr raises {type(exc).__name__}>"
     return _cut(text, _LONGEST_VALUE)
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from limetask.default_names import default_name
 from limetask.errors import DeclarationError, DuplicateHandlerError, EventPatternError, TaskNameError
+from limetask.foreign import shortened
 from limetask.functions import (
     advice_on_one_name,
     check_application_is_first,
@@ -193,10 +194,11 @@ def _check_name(name: str) -> None:
 
 def _check_options(name: str, mode: object, concurrency: object) -> None:
     if mode not in MODES:
-        raise DeclarationError(f"event handler {name!r}: mode is one of {', '.join(MODES)}, not {mode!r}")
+        raise DeclarationError(f"event handler {name!r}: mode is one of {', '.join(MODES)}, not {shortened(mode)}")
     if type(concurrency) is not int or not 1 <= concurrency <= MAX_CONCURRENCY:
         raise DeclarationError(
-            f"event handler {name!r}: concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not {concurrency!r}"
+            f"event handler {name!r}: concurrency is a whole number from 1 to {MAX_CONCURRENCY}, not "
+            f"{shortened(concurrency)}"
         )
 
 
@@ -210,5 +212,7 @@ def _retry(name: str, retry: object) -> Retry:
     if isinstance(retry, Retry):
         return retry
     if type(retry) is not int or retry < 0:
-        raise DeclarationError(f"event handler {name!r}: retry is a number of times from 0 or a Retry, not {retry!r}")
+        raise DeclarationError(
+            f"event handler {name!r}: retry is a number of times from 0 or a Retry, not {shortened(retry)}"
+        )
     return Retry(times=retry)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from limetask.errors import ArgumentsError, DeclarationError, DuplicateTaskError, TaskNameError
+from limetask.foreign import shortened
 from limetask.functions import (
     advice_on_one_name,
     check_application_is_first,
@@ -21,6 +22,9 @@ from limetask.topology import QOS_CATEGORIES, QoS
 
 # A routing key holds 255 bytes: "core.task." + name + ".success.v1" or ".failure.v1".
 MAX_TASK_NAME_BYTES = 234
+
+MAX_TIME_LIMIT = 366 * 24 * 3600
+"""How many seconds a task or a handler may be given: clocks and timers take no number of any size."""
 
 # Of the ways to call one function few are used, unless it takes any number of arguments.
 _KNOWN_CALLS = 100
@@ -159,9 +163,9 @@ def _check_function(function: Callable[..., Any], name: str) -> None:
 
 def _check_options(name: str, acks_late: object, qos: object) -> None:
     if not isinstance(acks_late, bool):
-        raise DeclarationError(f"task {name!r}: acks_late is True or False, not {acks_late!r}")
+        raise DeclarationError(f"task {name!r}: acks_late is True or False, not {shortened(acks_late)}")
     if qos not in QOS_CATEGORIES:
-        raise DeclarationError(f"task {name!r}: qos is one of {', '.join(QOS_CATEGORIES)}, not {qos!r}")
+        raise DeclarationError(f"task {name!r}: qos is one of {', '.join(QOS_CATEGORIES)}, not {shortened(qos)}")
 
 
 def check_time_limits(of: str, time_limit: object, soft_time_limit: object) -> None:
@@ -169,6 +173,10 @@ def check_time_limits(of: str, time_limit: object, soft_time_limit: object) -> N
     for option, value in (("time_limit", time_limit), ("soft_time_limit", soft_time_limit)):
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (is_number and value > 0):  # type: ignore[operator]
-            raise DeclarationError(f"{of}: {option} is a number of seconds above 0, not {value!r}")
+            raise DeclarationError(f"{of}: {option} is a number of seconds above 0, not {shortened(value)}")
+        if value is not None and value > MAX_TIME_LIMIT:  # type: ignore[operator]
+            raise DeclarationError(
+                f"{of}: {option} may be {MAX_TIME_LIMIT:,} seconds (a year), not {shortened(value)}; None is no limit"
+            )
     if time_limit is not None and soft_time_limit is not None and soft_time_limit >= time_limit:  # type: ignore[operator]
         raise DeclarationError(f"{of}: soft_time_limit must be less than time_limit, or it comes too late")

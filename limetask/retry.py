@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from limetask.errors import DeclarationError
+from limetask.foreign import shortened
 from limetask.topology import DELAY_LEVELS
 
 _LONGEST_DELAY = 2**DELAY_LEVELS - 1
@@ -26,15 +27,15 @@ class Retry:
 
     def __post_init__(self) -> None:
         if type(self.times) is not int or self.times < 0:
-            raise DeclarationError(f"Retry: times is a whole number from 0, not {self.times!r}")
+            raise DeclarationError(f"Retry: times is a whole number from 0, not {shortened(self.times)}")
         for option, least in (("delay", 0.0), ("factor", 1.0), ("longest", 0.0)):
             value = getattr(self, option)
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf:
-                raise DeclarationError(f"Retry: {option} is a number from {least:g}, not {value!r}")
+                raise DeclarationError(f"Retry: {option} is a number from {least:g}, not {shortened(value)}")
         if self.longest > _LONGEST_DELAY:
             raise DeclarationError(
                 f"Retry: longest may be {_LONGEST_DELAY} seconds (194 days), for the broker holds nothing longer, "
-                f"not {self.longest!r}"
+                f"not {shortened(self.longest)}"
             )
 
     def delay_before(self, number: int) -> float | None:

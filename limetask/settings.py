@@ -7,12 +7,13 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from limetask.errors import BrokerUrlError, ConfigurationError, StoreUrlError, UsageError
+from limetask.foreign import shortened
 
 logger = logging.getLogger(__name__)
 
@@ -250,15 +251,16 @@ def _shown(name: str, value: Any) -> str:
     return repr(value)
 
 
-def _variables() -> list[tuple[str, str, Callable[[str], Any]]]:
+def _variables() -> list[tuple[str, str, type]]:
     return [(setting.name, environment_variable(setting), type(setting.default)) for setting in fields(Settings)]
 
 
-def _parse(variable: str, text: str, parse: Callable[[str], Any]) -> Any:
+def _parse(variable: str, text: str, parse: type) -> Any:
     try:
         return parse(text)
     except ValueError as exc:
-        raise ConfigurationError(f"{variable} is {text!r}: it must be a number") from exc
+        example = " such as 2.5" if parse is float else ""
+        raise ConfigurationError(f"{variable} is {shortened(text)}: it must be {_TYPES[parse]}{example}") from exc
 
 
 def _check_type(setting: Field[Any], value: object) -> None:
@@ -277,9 +279,11 @@ def _check_text(name: str, text: str) -> None:
 
 def _check_number(name: str, value: float) -> None:
     if not value > 0:
-        raise ConfigurationError(f"{name} (LIMETASK_{name.upper()}) must be more than 0, not {value!r}")
+        raise ConfigurationError(f"{name} (LIMETASK_{name.upper()}) must be more than 0, not {shortened(value)}")
     if value > _LARGEST[name]:
-        raise ConfigurationError(f"{name} (LIMETASK_{name.upper()}) must be at most {_LARGEST[name]:,}, not {value!r}")
+        raise ConfigurationError(
+            f"{name} (LIMETASK_{name.upper()}) must be at most {_LARGEST[name]:,}, not {shortened(value)}"
+        )
 
 
 def _check_namespace(namespace: str) -> None:

@@ -9,6 +9,7 @@ from enum import IntEnum, StrEnum
 from typing import Any, Protocol, SupportsFloat
 
 from limetask.errors import LimetaskError, UsageError
+from limetask.foreign import shortened
 
 
 class Status(StrEnum):
@@ -123,10 +124,10 @@ def _float_of(value: object) -> float:
         return math.nan
     try:
         return float(value)
-    except (ValueError, OverflowError):  # such as Decimal("sNaN") and 10**400
+    except Exception:  # noqa: BLE001 - such as of Decimal("sNaN") and 10**400, or of the value's own code
         return math.nan
 
 
 def _shown(value: object) -> str:
     # Python refuses to write a whole number of thousands of digits.
-    return "a number that large" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+    return "a number that large" if isinstance(value, int) and not isinstance(value, bool) else shortened(value)

@@ -87,7 +87,7 @@ def test_never_half_a_registry(
         ({"LIMETASK_APPLICATION_FACTORY": "nowhere:make"}, "no module 'nowhere'"),
         ({"LIMETASK_APPLICATION_FACTORY": "shop"}, "package.module:callable"),
         ({"LIMETASK_APPLICATION_FACTORY": "greenlets.patching:make_application"}, "the worker needs real threads"),
-        ({"LIMETASK_HEARTBEAT": "often"}, "must be a number"),
+        ({"LIMETASK_HEARTBEAT": "often"}, "must be a whole number"),
     ],
 )
 def test_wrong_settings_stop_it_with_advice(

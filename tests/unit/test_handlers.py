@@ -327,6 +327,21 @@ def test_the_longest_name_is_accepted() -> None:
         ({"retry": "3"}, "retry is a number of times from 0 or a Retry, not '3'"),
         ({"concurrency": 0}, "concurrency is a whole number from 1 to 1000, not 0"),
         ({"concurrency": 1001}, "concurrency is a whole number from 1 to 1000, not 1001"),
+        pytest.param(
+            {"concurrency": 10**5000},
+            "concurrency is a whole number from 1 to 1000, not a whole number of thousands of digits",
+            id="huge-1",
+        ),
+        pytest.param(
+            {"retry": -(10**5000)},
+            "retry is a number of times from 0 or a Retry, not a whole number of thousands of digits",
+            id="huge-2",
+        ),
+        pytest.param(
+            {"time_limit": 10**9},
+            "time_limit may be 31,622,400 seconds (a year), not 1000000000; None is no limit",
+            id="huge-3",
+        ),
         ({"concurrency": True}, "concurrency is a whole number from 1 to 1000, not True"),
         ({"concurrency": 2.0}, "concurrency is a whole number from 1 to 1000, not 2.0"),
         ({"time_limit": 0}, "time_limit is a number of seconds above 0, not 0"),

@@ -195,6 +195,28 @@ def test_a_task_takes_the_application_first(function: Any) -> None:
         ({"time_limit": -1.5}, "time_limit is a number of seconds above 0, not -1.5"),
         ({"time_limit": float("nan")}, "time_limit is a number of seconds above 0, not nan"),
         ({"time_limit": "5"}, "time_limit is a number of seconds above 0, not '5'"),
+        pytest.param(
+            {"time_limit": 10**5000},
+            "time_limit may be 31,622,400 seconds (a year), not a whole number of thousands of digits; "
+            "None is no limit",
+            id="huge-1",
+        ),
+        ({"time_limit": float("inf")}, "time_limit may be 31,622,400 seconds (a year), not inf; None is no limit"),
+        pytest.param(
+            {"soft_time_limit": 10**9},
+            "soft_time_limit may be 31,622,400 seconds (a year), not 1000000000; None is no limit",
+            id="huge-2",
+        ),
+        pytest.param(
+            {"time_limit": -(10**5000)},
+            "time_limit is a number of seconds above 0, not a whole number of thousands of digits",
+            id="huge-3",
+        ),
+        pytest.param(
+            {"acks_late": 10**5000},
+            "acks_late is True or False, not a whole number of thousands of digits",
+            id="huge-4",
+        ),
         ({"time_limit": True}, "time_limit is a number of seconds above 0, not True"),
     ],
     ids=str,

@@ -82,3 +82,14 @@ def test_a_retry_is_a_value() -> None:
     assert Retry(3) == Retry(times=3)
     with pytest.raises(AttributeError):
         Retry().times = 7  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("times", -(10**5000)), ("delay", -(10**5000)), ("longest", 10**5000)],
+    ids=["times", "delay", "longest"],
+)
+def test_a_number_that_cannot_be_written_is_refused_all_the_same(option: str, value: Any) -> None:
+    """Python refuses to write numbers of thousands of digits, and the error must not fail over that."""
+    with pytest.raises(DeclarationError, match=f"Retry: {option} .* not a whole number of thousands of digits"):
+        Retry(**{option: value})

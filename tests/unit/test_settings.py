@@ -71,7 +71,37 @@ def test_a_setting_has_its_type(name: str, value: Any) -> None:
         Settings(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["heartbeat", "max_deliveries", "max_arguments_bytes", "max_result_bytes"])
+WHOLE_NUMBERS = ["heartbeat", "max_deliveries", "max_arguments_bytes", "max_result_bytes"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [10**400, 10**5000, -(10**5000)], ids=["400", "5000", "-5000"])
+def test_a_number_of_any_size_is_refused_in_few_words(name: str, value: Any) -> None:
+    """Python itself refuses to write some of them."""
+    with pytest.raises(ConfigurationError, match=rf"LIMETASK_{name.upper()}\) must be (more|at most)") as caught:
+        Settings(**{name: value})
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("text", ["often", "30s", "1,5", "0x10", "½", "9" * 5000 + "x"], ids=lambda text: text[:6])
+def test_a_variable_that_is_no_number_is_told_with_what_is_meant(name: str, text: str) -> None:
+    """A whole number is not asked for as any number."""
+    meant = r"a whole number$" if name in WHOLE_NUMBERS else r"a number such as 2\.5$"
+    with pytest.raises(ConfigurationError, match=f"LIMETASK_{name.upper()} is '.*: it must be {meant}") as caught:
+        Settings.from_environment({f"LIMETASK_{name.upper()}": text})
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
+@pytest.mark.parametrize("text", ["1.5", "5.0", "1e3", "nan", "inf"])
+def test_a_variable_with_a_fraction_is_no_whole_number(name: str, text: str) -> None:
+    """It is a number, so to ask for one would not help."""
+    with pytest.raises(ConfigurationError, match=r"it must be a whole number$"):
+        Settings.from_environment({f"LIMETASK_{name.upper()}": text})
+
+
+@pytest.mark.parametrize("name", WHOLE_NUMBERS)
 def test_a_count_has_no_fraction(name: str) -> None:
     """A float is refused where a whole number is meant; a whole number is a time as well."""
     fraction: Any = 1.5

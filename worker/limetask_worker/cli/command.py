@@ -17,6 +17,7 @@ from limetask.errors import LimetaskError
 from limetask.settings import Settings, current_settings
 from limetask.topology import QOS_CATEGORIES, QoS
 from limetask_worker.banner import banner_facts, show_banner
+from limetask_worker.cli.seconds import Seconds
 from limetask_worker.control import ChildOptions
 from limetask_worker.log_thread import log_thread
 from limetask_worker.logs import LogFormat, configure_logging
@@ -26,6 +27,8 @@ from limetask_worker.word_list import WordList
 
 logger = logging.getLogger(__name__)
 
+# Child processes are told their options as JSON, whose whole numbers have 64 bits.
+_MOST = 1_000_000_000
 _ROLES = ("tasks", "recorder", "events")
 
 
@@ -59,15 +62,20 @@ _ROLES = ("tasks", "recorder", "events")
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=Seconds(),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
     help="Time that running tasks get to end when the worker is stopped.",
 )
-@click.option("--max-tasks-per-child", type=click.IntRange(1), metavar="N", help="Replace a process after N tasks.")
 @click.option(
-    "--max-memory-per-child", type=click.IntRange(1), metavar="MIB", help="Replace a process that took MIB of memory."
+    "--max-tasks-per-child", type=click.IntRange(1, _MOST), metavar="N", help="Replace a process after N tasks."
+)
+@click.option(
+    "--max-memory-per-child",
+    type=click.IntRange(1, _MOST),
+    metavar="MIB",
+    help="Replace a process that took MIB of memory.",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option(
