@@ -147,6 +147,7 @@ _WAYS: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (_is(Mapping), "dict(x)"),
     (_is(int, PurePath, BaseException, UUID, datetime, date, time), "str(x)"),
     (inspect.isawaitable, "await x"),
+    (_has("read", "readline"), "x.read(), or the file's name"),
     (_is(itertools.count, itertools.cycle, itertools.repeat), "list(itertools.islice(x, 10))"),  # most never end
     (_is_text, "str(x)"),
     (_is(Iterable), "list(x)"),

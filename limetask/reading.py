@@ -54,7 +54,8 @@ class StatusLookup:
     def status_of_any(self, task_id: str | uuid.UUID, app: str) -> TaskStatus:
         """Return a task's status, with its id in whatever form a user has it."""
         if not isinstance(task_id, str | uuid.UUID):
-            raise _not_found(task_id, app, f"an id is text, not {type(task_id).__name__}")
+            own_id = ", which has it as its `id`" if isinstance(task_id, TaskStatus) else ""
+            raise _not_found(task_id, app, f"an id is text, not {type(task_id).__name__}{own_id}")
         return self.status(ids.canonical(task_id) or str(task_id), app)
 
     def status(self, task_id: str, app: str) -> TaskStatus:
@@ -171,6 +172,8 @@ def checked_statuses(statuses: Iterable[TaskStatus]) -> list[TaskStatus]:
 
 
 def _not_found(task_id: object, app: str, reason: str = "") -> NotFoundError:
+    if ids.canonical(app) and not ids.canonical(task_id):
+        reason = "the task's id comes first, and then the application"
     return NotFoundError(
         f"application {app!r} has no task {shortened(task_id)}: "
         + (reason or "the id is wrong, expired or another application's")

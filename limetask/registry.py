@@ -78,7 +78,10 @@ class TaskDeclaration:
         try:
             self._signature.bind(None, *args, **kwargs)
         except TypeError as exc:
-            raise ArgumentsError(f"task {self.name!r} cannot be called so: {exc}; it is {self._signature}") from None
+            raise ArgumentsError(
+                f"task {self.name!r} cannot be called so: {exc}; it is {self._signature}. What is sent begins with the "
+                "application, and its arguments follow as in a call"
+            ) from None
         if shape is not None and len(self._known_calls) < _KNOWN_CALLS:
             self._known_calls.add(shape)
 

@@ -111,9 +111,8 @@ class Preparer:
 
     def task(self, call: TaskCall) -> PreparedTask:
         """Return a task that can be sent; raises what `send_task` raises for one that cannot."""
-        declaration = _checked(call)
+        declaration, app = _checked(call)
         name = declaration.name if declaration else str(call.task)
-        app = identifier_of(call.app)
         body = encode_arguments(call.args, call.kwargs, self._settings.max_arguments_bytes)
         task_id = ids.new_task_id(app)
         identity = TaskIdentity(task_id, name, app, attempt=1, reply_to=self._reply_key)
@@ -191,18 +190,22 @@ class Sender:
                 raise outcome_unknown(NOT_IN_TIME) from exc
 
 
-def _checked(call: TaskCall) -> TaskDeclaration | None:
-    """Return the declaration of a call's task, if there is one; raises what `send_task` raises for a wrong call."""
+def _checked(call: TaskCall) -> tuple[TaskDeclaration | None, str]:
+    """Return the declaration of a call's task, if there is one, and for which application it is to run.
+
+    Raises what `send_task` raises for a wrong call.
+    """
     try:
         _check_call(call)
         declaration = _declaration_of(call.task)
+        app = identifier_of(call.app)  # before the arguments: who forgets it has the first of them there
         if declaration is not None:
             declaration.check_arguments(call.args, call.kwargs)
     except LimetaskError:
         raise
     except Exception as exc:  # of the code of a list, a dict or a lazy object that it is made of
         raise ArgumentsError(f"the call of a task cannot be read: it raises {error_text(exc)}. {_CALL_FORM}") from exc
-    return declaration
+    return declaration, app
 
 
 def _check_call(call: object) -> None:
@@ -224,6 +227,11 @@ def _declaration_of(task: str | TaskDeclaration) -> TaskDeclaration | None:
     if isinstance(task, TaskDeclaration):
         _check_importable(task)
         return task
+    if not isinstance(task, str):
+        raise TaskNameError(
+            f"what is sent is a task that @task has declared, or its name such as 'my_package.tasks.my_task': "
+            f"{shortened(task)} is neither"
+        )
     check_task_name(task)
     return find_task(task)
 

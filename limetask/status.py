@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Any, Protocol, SupportsFloat
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsFloat
 
 from limetask.errors import LimetaskError, UsageError
 from limetask.foreign import shortened
+from limetask.other_names import OF_STATUSES, no_attribute
 
 
 class Status(StrEnum):
@@ -98,6 +99,11 @@ class TaskStatus:
         """
         limit = seconds(timeout)
         return self if self.is_completed() else self._bound_reader().wait(self, limit)
+
+    if not TYPE_CHECKING:  # type checkers would believe that there is every attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            no_attribute(self, name, OF_STATUSES)
 
     def _bound_reader(self) -> StatusReader:
         if self._reader is None:

@@ -17,9 +17,18 @@ from limetask.cli.status import status
 from limetask.errors import LimetaskError
 from limetask.settings import unknown_variables
 
+_OTHER_COMMANDS = {"worker": "workers are started with limetask-worker, a command of its own"}
+_OTHER_COMMANDS |= dict.fromkeys(("inspect", "report"), "`limetask doctor` looks at everything")
+_OTHER_COMMANDS |= {"result": "`limetask status ID APP` shows a task", "events": "docs/events.md tells how to listen"}
+
 
 class _Group(click.Group):
     """Tells an error of limetask as `Error: ...`, with exit code 1 and without a traceback."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] in _OTHER_COMMANDS:
+            ctx.fail(f"No such command {args[0]!r}: {_OTHER_COMMANDS[args[0]]}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -23,6 +23,7 @@ LAYERS = [
     [
         "errors",
         "foreign",
+        "other_names",
         "forks",
         "ids",
         "status",

@@ -157,6 +157,8 @@ def _not_found_message(module: str) -> str:
     if "/" in module or module.endswith(".py"):
         dotted = ".".join(part for part in module.removesuffix(".py").split("/") if part not in ("", ".", ".."))
         return f"{module!r} is a path: give the module's dotted name, {dotted!r}"
+    if ":" in module:
+        return f"{module!r} names something in a module: give the module alone, {module.partition(':')[0]!r}"
     return (
         f"there is no module {module!r} here: install its package in this environment, "
         "or start the worker in the folder that holds it"

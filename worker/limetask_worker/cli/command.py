@@ -17,6 +17,7 @@ from limetask.errors import LimetaskError
 from limetask.settings import Settings, current_settings
 from limetask.topology import QOS_CATEGORIES, QoS
 from limetask_worker.banner import banner_facts, show_banner
+from limetask_worker.cli.other_options import WorkerCommand
 from limetask_worker.cli.seconds import Seconds
 from limetask_worker.control import ChildOptions
 from limetask_worker.log_thread import log_thread
@@ -32,7 +33,7 @@ _MOST = 1_000_000_000
 _ROLES = ("tasks", "recorder", "events")
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command(cls=WorkerCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("packages", nargs=-1, metavar="PACKAGE_OR_MODULE...")
 @click.option(
     "--processes",
