@@ -26,6 +26,7 @@ _UNNOTICED_SECONDS = 4.0
 _DOWN_SECONDS = in_form(8.0, 20.0)
 _TOGETHER_SECONDS = 4.0  # after a partition, before somebody restarts the node: both copies of a message are taken
 _REST_SECONDS = 200.0  # a message whose task has been started elsewhere is looked at again after 1, 2, 4 ... 64 s
+_WORKER_TIMEOUT = 120.0  # on a busy machine a node may take long to come back, and its worker is silent meanwhile
 _TASKS = in_form(600, 2500)
 _RATE = in_form(50, 60)
 _BODY_SECONDS = 0.2
@@ -62,7 +63,9 @@ def open_site(
     """
     safe, _, victim = own_cluster.members
     namespace = f"test-{uuid.uuid4().hex[:12]}"
-    settings = Settings(broker_url=safe.node.url, namespace=namespace, store_url=store_url)
+    settings = Settings(
+        broker_url=safe.node.url, namespace=namespace, store_url=store_url, worker_timeout=_WORKER_TIMEOUT
+    )
     # Who declares a queue has its leader at his node.
     ledger = open_ledger(replace(settings, broker_url=victim.node.url) if victim_leads else settings)
     ledger.settings = settings
@@ -146,4 +149,4 @@ def test_the_node_of_the_recorder_at_work_dies(
     check(site.ledger, fault, fault_ended)
 
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
