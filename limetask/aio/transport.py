@@ -13,6 +13,7 @@ from aiormq import TransportFactory, spec
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
+from limetask.forks import keep_from_forks
 from limetask.threads import look_up
 
 _MAX_KEPT_BYTES = 4096
@@ -29,7 +30,7 @@ class Transport(TransportFactory):
         """Return the streams of a new connection. Raises AMQPConnectionError, as aiormq's own do."""
         try:
             found = await look_up(url.host or "", url.port or 0, 0, socket.SOCK_STREAM)
-            return await self._connect([str(address[4][0]) for address in found], url)
+            return await self._connect(found, url)
         except OSError as exc:
             raise AMQPConnectionError(*exc.args) from exc
 
@@ -37,24 +38,45 @@ class Transport(TransportFactory):
         """Return what the broker said if it closed the connection instead of opening the virtual host."""
         return self._reader.close_frame() if self._reader is not None else None
 
-    async def _connect(self, addresses: list[str], url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        for address in addresses[:-1]:
+    async def _connect(self, found: list[Any], url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        for address in found[:-1]:
             with contextlib.suppress(OSError):
                 return await self._connect_to(address, url)
-        return await self._connect_to(addresses[-1], url)
+        return await self._connect_to(found[-1], url)
 
-    async def _connect_to(self, address: str, url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect_to(self, address: Any, url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
         reader = self._reader = _Reader(loop=loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-        transport, _ = await loop.create_connection(
-            lambda: protocol,
-            address,
-            url.port or 0,
-            ssl=self._context,
-            server_hostname=url.host if self._context is not None else None,
-        )
+        sock = await _connected_socket(address)
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: protocol,
+                sock=sock,
+                ssl=self._context,
+                server_hostname=url.host if self._context is not None else None,
+            )
+        except BaseException:
+            sock.close()
+            raise
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def _connected_socket(address: Any) -> socket.socket:
+    """Return a socket that is connected to an address as `socket.getaddrinfo` gives it.
+
+    Asyncio's own would stay open in forked processes.
+    """
+    family, kind, protocol, _, where = address
+    sock = socket.socket(family, kind, protocol)
+    keep_from_forks(sock)
+    try:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class _Reader(asyncio.StreamReader):

@@ -158,7 +158,7 @@ def test_a_forked_process_ends_by_sigterm_whenever_it_comes(settings: Settings, 
     assert send_task("forking.tasks.ping", "acme").wait(20).result == process
 
 
-@pytest.mark.parametrize("task", ["fork_and_wait", "fork_and_wait_async"])
+@pytest.mark.parametrize("task", ["fork_and_wait", "fork_and_wait_async", "fork_and_wait_in_thread"])
 def test_a_forked_process_that_leaves_the_body_ends(settings: Settings, start_worker: StartWorker, task: str) -> None:
     """sys.exit(), an exception and a return end the forked process, with the exit code that Python gives them."""
     worker = start_worker(settings, "forking", "--processes", "1")

@@ -57,6 +57,59 @@ def test_processes_that_were_forked_without_pythons_hooks_send(settings: Setting
     assert len({letter.headers["task_id"] for letter in letters}) == 16
 
 
+FORKED_WITH_A_CONNECTION = """
+    import asyncio, os, psutil
+    from limetask import aio
+
+    def sockets():
+        return [found for found in psutil.Process().net_connections(kind="tcp") if found.raddr]
+
+    def forked(work):
+        told, tell = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.write(tell, str(work()).encode())
+            except BaseException as exc:
+                os.write(tell, repr(exc).encode())
+            finally:
+                os._exit(0)
+        os.close(tell)
+        os.waitpid(child, 0)
+        return os.read(told, 1000).decode()
+
+    async def send():
+        await aio.send_task("a.task", "acme")
+        await aio.close()
+        return "sent"
+
+    async def main():
+        async with aio.subscribe("shop.#", app="acme") as events:
+            await aio.send_task("a.task", "acme")
+            print(len(sockets()) > 0, forked(lambda: len(sockets())))
+            print(await asyncio.to_thread(forked, lambda: len(sockets())))
+            print(await asyncio.to_thread(forked, lambda: asyncio.run(send())))
+            await aio.publish_event("acme", "shop.order.paid.v1")
+            async for event in events:
+                print(event.routing_key, flush=True)
+                break
+        await aio.send_task("a.task", "acme")
+        await aio.close()
+
+    {run}(main())
+"""
+
+
+@pytest.mark.parametrize("run", ["asyncio.run", "__import__('uvloop').run"], ids=["asyncio", "uvloop"])
+def test_a_forked_process_keeps_no_connection_of_the_asyncio_client(
+    settings: Settings, tmp_path: Path, run: str
+) -> None:
+    """Its parent's death would not be noticed otherwise. It sends on one of its own, and the parent's go on."""
+    program = FORKED_WITH_A_CONNECTION.replace("{run}", run)
+    assert output_of(settings, program, tmp_path) == "True 0\n0\nsent\nshop.order.paid.v1\n"
+    assert len(take_all(settings.broker_url, Names(settings.namespace).task_queue("default"), 3)) == 3
+
+
 PATCHED_BEFORE = """
     from gevent import monkey; monkey.patch_all()
     import limetask

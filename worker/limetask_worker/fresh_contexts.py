@@ -8,17 +8,28 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from limetask_worker.forked import end_if_forked
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
 class FreshContextThreads(ThreadPoolExecutor):
-    """Runs each call in a context of its own, and not in that of its thread, which the next call would share."""
+    """Runs each call in a context of its own, and not in that of its thread, which the next call would share.
+
+    A process that the call forks ends where the call does: nobody would ever give its thread, the only one, work again.
+    """
 
     def submit(
         self, function: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Future[Result]:
-        return super().submit(lambda: contextvars.Context().run(function, *args, **kwargs))
+        def run() -> Result:
+            try:
+                return contextvars.Context().run(function, *args, **kwargs)
+            finally:
+                end_if_forked()
+
+        return super().submit(run)
 
 
 async def in_thread(

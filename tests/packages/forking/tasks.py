@@ -139,6 +139,12 @@ async def fork_and_wait_async(app: Application, end: str) -> int:
 
 
 @task
+async def fork_and_wait_in_thread(app: Application, end: str) -> int:
+    """The same in a thread that the coroutine waits for."""
+    return await asyncio.to_thread(fork_and_wait, app, end)
+
+
+@task
 async def fork_and_await(app: Application) -> int:
     """Fork a process that awaits on the loop that is its parent's."""
     other = asyncio.get_running_loop().create_future()
