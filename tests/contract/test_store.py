@@ -452,6 +452,26 @@ def test_a_file_that_cannot_be_made_is_told(tmp_path: Path, path: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_leaves_no_room_for_the_files_beside_it_is_told(tmp_path: Path) -> None:
+    """The file may be there already: what comes with it has a longer name."""
+    path = tmp_path / ("x" * 250)
+    path.touch()
+    with pytest.raises(StoreUrlError, match=r"cannot be made: .*Correct LIMETASK_STORE_URL"):
+        schema.upgrade(f"sqlite:///{path}")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_path_that_is_too_long_for_sqlite_is_told(tmp_path: Path) -> None:
+    """No part of it is too long for a folder or a file; a path of as many bytes as SQLite takes is a store."""
+    folder = tmp_path.joinpath(*["d" * 90] * 4)
+    folder.mkdir(parents=True)
+    longest = 504 - len(f"{folder}/")
+    with pytest.raises(StoreUrlError, match="504 bytes"):
+        schema.upgrade(f"sqlite:///{folder}/{'x' * (longest + 1)}")
+    assert list(folder.iterdir()) == []
+    schema.upgrade(f"sqlite:///{folder}/{'x' * longest}")
+
+
 def test_a_device_is_not_a_store() -> None:
     """What can be opened and written is not a file for that."""
     with pytest.raises(StoreUrlError, match="is not a database"):

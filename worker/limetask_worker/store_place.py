@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -25,6 +27,8 @@ _LASTING = frozenset(
         errno.EROFS,
     }
 )
+# SQLite's own limit is 512 bytes, with the "-journal" that it appends.
+_MAX_PATH_BYTES = 504
 _SQLITE_HEADER = b"SQLite format 3\0"
 
 
@@ -56,11 +60,19 @@ def _check_path(path: Path, shown: str) -> None:
             f"the status store {shown} cannot be made: there is no folder {path.parent}. Make it, or correct "
             "LIMETASK_STORE_URL, which all other programs need as well"
         )
+    if len(os.fsencode(os.path.realpath(path))) > _MAX_PATH_BYTES:
+        raise StoreUrlError(
+            f"the status store {shown} cannot be made: SQLite takes paths of {_MAX_PATH_BYTES} bytes. Have "
+            "LIMETASK_STORE_URL name a file with a shorter one"
+        )
     if path.is_dir():
         raise StoreUrlError(f"the status store {shown} is a folder: have LIMETASK_STORE_URL name a file in it")
+    # The file with the longest name of those that come with the database.
+    longest = lock_file_of(path)
+    with contextlib.suppress(FileNotFoundError):
+        longest.lstat()  # raises OSError if it cannot have that name
     if not path.exists():
-        # The file with the longest name of those that come with the database.
-        lock_file_of(path).touch()
+        longest.touch()
     elif not path.is_file() or _is_something_else(path):
         raise StoreUrlError(
             f"the status store {shown} is a file that is not a database: correct LIMETASK_STORE_URL, which "
