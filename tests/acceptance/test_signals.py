@@ -50,6 +50,55 @@ def test_a_signal_for_the_whole_group_stops_the_recorder_last(
     assert "Traceback" not in worker.log
 
 
+@pytest.mark.parametrize(
+    ("numbers", "to_group"),
+    [
+        ([signal.SIGQUIT], True),
+        ([signal.SIGQUIT], False),
+        ([signal.SIGTERM, signal.SIGTERM], True),
+        ([signal.SIGTERM, signal.SIGQUIT], False),
+    ],
+)
+def test_a_worker_that_stops_at_once_says_how_its_tasks_ended(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, numbers: list[signal.Signals], to_group: bool
+) -> None:
+    """No running task is waited for, and none stays STARTED; what has ended is recorded as it ended."""
+    worker = start_worker(settings, "shop", "--processes", "2", "--slots", "2")
+    running = [send_task("shop.tasks.hold", "acme", str(tmp_path / "trace")) for _ in range(2)]
+    late = send_task("shop.tasks.hold_late", "acme", str(tmp_path / "late"))
+    eventually(lambda: all(status.refresh().status is Status.STARTED for status in (*running, late)))
+    quick = send_task("shop.tasks.add", "acme", 1, 2)
+    assert quick.wait(20).result == 3
+    for number in numbers:
+        (os.killpg if to_group else os.kill)(worker.process.pid, number)
+        eventually(lambda: "stopping" in worker.log)
+    assert worker.process.wait(25) == 1
+    ends = [status.refresh() for status in running]
+    assert [(end.status, end.error and end.error.type) for end in ends] == [(Status.FAILURE, "WorkerLost")] * 2
+    assert quick.refresh().status is Status.SUCCESS
+    assert "Traceback" not in worker.log
+    assert queue_length(settings.broker_url, Names(settings.namespace).task_queue("default")) == 1
+    start_worker(settings, "shop", "--processes", "1")
+    (tmp_path / "late.release").touch()
+    assert late.wait(40).status is Status.SUCCESS
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_other_signals_for_the_whole_group_do_nothing(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Those that would end a process that does not know them: running tasks end, and the worker goes on."""
+    worker = start_worker(settings, "shop", "--processes", "1")
+    running = send_task("shop.tasks.hold", "acme", str(tmp_path / "trace"))
+    eventually(lambda: running.refresh().status is Status.STARTED)
+    os.killpg(worker.process.pid, number)
+    (tmp_path / "trace.release").touch()
+    assert running.wait(20).status is Status.SUCCESS
+    assert send_task("shop.tasks.add", "acme", 1, 2).wait(20).result == 3
+    assert worker.stop() == 0
+    assert "died" not in worker.log
+
+
 def test_a_lone_task_ends_before_the_worker(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:
     """The process of a task that runs alone leaves the signal to the supervisor, too."""
     worker = start_worker(settings, "forking", "--processes", "1")

@@ -90,12 +90,14 @@ def leave_signals_to_parent(ask: Callable[[], None]) -> None:
 
     To be called again when users' code has been imported: it may have set handlers of its own.
     """
-    signals.catch({signal.SIGTERM: ask, signal.SIGINT: _go_on, signal.SIGHUP: _go_on})
+    reached_the_parent_too = signals.do_nothing
+    signals.catch({signal.SIGTERM: ask, signal.SIGINT: reached_the_parent_too, signal.SIGHUP: reached_the_parent_too})
     signals.let_through()
 
 
-def _go_on() -> None:
-    """It has reached the supervisor as well."""
+def spare_other_signals() -> None:
+    """Have no other signal end this process. Users' code may handle it: call this once, before that is imported."""
+    signals.catch(dict.fromkeys((signal.SIGQUIT, *signals.HARMLESS), signals.do_nothing))
 
 
 class _Child:
@@ -116,6 +118,7 @@ class _Child:
         log_thread.start()
         lend_streams()
         signals.restore_in_forks()
+        spare_other_signals()
         leave_signals_to_parent(control.send_asked)
         return child
 

@@ -12,12 +12,16 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 _ours: dict[int, Any] = {}
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+HARMLESS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Would end a process that does not catch them, and mean nothing to a worker."""
+
+_CAUGHT = (*STOPPING, *HARMLESS)
 
 
 def catch(actions: Mapping[int, Callable[[], None]]) -> None:
@@ -29,15 +33,19 @@ def catch(actions: Mapping[int, Callable[[], None]]) -> None:
     for number, action in actions.items():
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, action)
-    _note_handlers()
+    _note_handlers(actions)
+
+
+def do_nothing() -> None:
+    """Do nothing, for what is caught so that it ends no process."""
 
 
 def go_on() -> None:
     """Take these signals, also those that were held back, and do nothing: the loop that caught them is closed."""
-    for number in STOPPING:
+    for number in _CAUGHT:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _do_nothing)
-    _note_handlers()
+    _note_handlers(_CAUGHT)
     let_through()
 
 
@@ -45,8 +53,8 @@ def _do_nothing(number: int, frame: object) -> None:
     pass
 
 
-def _note_handlers() -> None:
-    _ours.update({number: signal.getsignal(number) for number in STOPPING})
+def _note_handlers(numbers: Iterable[int]) -> None:
+    _ours.update({number: signal.getsignal(number) for number in numbers})
 
 
 @contextlib.contextmanager
@@ -61,12 +69,12 @@ def held_back() -> Iterator[None]:
 
 def hold_back() -> set[int]:
     """Let signals wait from now on, and return those that had to wait before."""
-    return set(signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING))
+    return set(signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT))
 
 
 def let_through() -> None:
     """Take the signals that were held back while this process was started."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
 
 
 def restore_in_forks() -> None:

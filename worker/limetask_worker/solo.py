@@ -33,7 +33,7 @@ from limetask_worker.log_thread import log_thread
 from limetask_worker.logs import configure_logging, log_start_failure
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.preparing import prepare
-from limetask_worker.process import control_socket_of_this_process, leave_signals_to_parent
+from limetask_worker.process import control_socket_of_this_process, leave_signals_to_parent, spare_other_signals
 from limetask_worker.process_hooks import STOPPING_SECONDS, process_hooks
 from limetask_worker.streams import lend_streams
 from limetask_worker.work import Outcome, Work
@@ -165,6 +165,7 @@ async def _open(control_socket: socket.socket) -> tuple[Control, ChildOptions]:
     log_thread.start()
     lend_streams()
     signals.restore_in_forks()
+    spare_other_signals()
     leave_signals_to_parent(_go_on)
     return control, options
 

@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 # A child gets this much longer than its grace time to publish and ack what ended, and for its hooks.
 _SETTLE_SECONDS = 15.0 + STOPPING_SECONDS
+# If the worker is to stop at once: to publish the ends of what has ended, and to record those and what was cut off.
+_HURRIED_SECONDS = {Role.TASKS: 1.0, Role.EVENTS: 1.0, Role.RECORDER: 5.0}
 _FIRST_RESTART_SECONDS = 0.2
 _LAST_RESTART_SECONDS = 30.0
 _STABLE_SECONDS = 60.0
@@ -88,7 +90,15 @@ class Supervisor:
 
         On a stop the recorder is the last, so that it records how the last tasks end.
         """
-        signals.catch({signal.SIGTERM: self._on_signal, signal.SIGINT: self._on_signal, signal.SIGHUP: self._on_hangup})
+        signals.catch(
+            {
+                signal.SIGTERM: self._on_signal,
+                signal.SIGINT: self._on_signal,
+                signal.SIGHUP: self._on_hangup,
+                signal.SIGQUIT: self._on_quit,
+                **dict.fromkeys(signals.HARMLESS, signals.do_nothing),
+            }
+        )
         watching = [
             self._go_on_with(self._news.give_signs_of_life(self._worker_timeout, self._sign_of_life)),
             self._go_on_with(self._watch_time_limits()),
@@ -145,13 +155,19 @@ class Supervisor:
             logger.info("stopping: running tasks get %g s to end (send the signal again to stop at once)", grace)
             self._stopping.set()
         else:
-            logger.warning("stopping at once")
-            self._hurrying.set()
+            self._on_quit()
 
     def _on_hangup(self) -> None:
         """Stop, once: a terminal that is closed sends it more than once, systemd beside SIGTERM."""
         if not self._stopping.is_set():
             self._on_signal()
+
+    def _on_quit(self) -> None:
+        """Stop at once, in good order: what has ended is told, and so is what is cut off."""
+        if not self._hurrying.is_set():
+            logger.warning("stopping at once: running tasks are cut off")
+            self._hurrying.set()
+        self._stopping.set()
 
     def _note_failure(self, child: Child, reason: str) -> None:
         """Stop the worker if a child of this role could never start, or none can for a while; else try again."""
@@ -286,6 +302,8 @@ class Supervisor:
             await self._unless_hurrying(child.ready.wait(), _READY_SECONDS)  # it is to record how the last tasks ended
         child.control.send_stop()
         await self._unless_hurrying(child.ended(), child.options.grace + _SETTLE_SECONDS)
+        if self._hurrying.is_set():
+            await asyncio.wait([asyncio.ensure_future(child.ended())], timeout=_HURRIED_SECONDS[child.role])
         child.kill(STOPPED_TOO_SOON)
 
     async def _unless_hurrying(self, work: Coroutine[Any, Any, object], seconds: float) -> None:

@@ -108,7 +108,7 @@ def main(
     them it is the RabbitMQ on this machine and an SQLite file in your data folder.
 
     Stop it with Ctrl-C, SIGTERM or SIGHUP: it takes no more tasks, lets the running ones end within the grace time and
-    exits with 0. A second signal stops it at once.
+    exits with 0. A second signal, or SIGQUIT, stops it at once.
     """
     open_missing_streams()
     runs = {"tasks", "events"} & set(roles)
