@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
+from selectors import BaseSelector
 from typing import Any, Generic, TypeVar
 
 from limetask import clock
 from limetask.answers import Answer
 from limetask.errors import UnusableHereError
-from limetask.threads import check_usable, no_threads_left, note_own_thread, start_thread, unpatched
+from limetask.threads import (
+    check_usable,
+    no_threads_left,
+    note_own_thread,
+    start_thread,
+    starting_own_thread,
+    unpatched,
+)
 
 T = TypeVar("T")
 
@@ -20,9 +29,10 @@ class LoopThread:
     """A loop that runs until it is stopped. All methods are for other threads."""
 
     def __init__(self) -> None:
-        """Start it; raises UnusableHereError if Python starts no threads any more."""
+        """Start it; raises UnusableHereError if Python starts no threads any more, or if this is what it calls."""
         check_usable()
-        self._loop = _Loop(unpatched("selectors", "DefaultSelector")())
+        with starting_own_thread():  # asyncio logs that it makes a loop
+            self._loop = _Loop(unpatched("selectors", "DefaultSelector")())
         self._ended: Answer[None] = Answer()
         try:
             start_thread(self._run, "limetask")
@@ -98,6 +108,19 @@ class Call(Generic[T]):
 
 class _Loop(asyncio.SelectorEventLoop):
     """asyncio's own loop, whatever the program's policy makes, by a clock that no test freezes."""
+
+    _is_made = False
+
+    def __init__(self, selector: BaseSelector) -> None:
+        with contextlib.ExitStack() as if_it_fails:
+            if_it_fails.callback(selector.close)
+            super().__init__(selector)
+            if_it_fails.pop_all()
+        self._is_made = True
+
+    def __del__(self) -> None:
+        if self._is_made:  # else asyncio finds nothing to close, and says so with a traceback
+            super().__del__()
 
     def time(self) -> float:
         return clock.now()

@@ -10,12 +10,16 @@ import contextlib
 import importlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from limetask.errors import UnusableHereError
 
 T = TypeVar("T")
+
+_HAND_OVER = (
+    "a logging handler or a `__del__` that sends must hand it to another thread, as logging.handlers.QueueHandler does"
+)
 
 _this_thread = threading.local()
 
@@ -77,15 +81,28 @@ def note_own_thread() -> None:
 def check_usable() -> None:
     """Raise UnusableHereError where a call that waits for limetask's own thread could never return."""
     if getattr(_this_thread, "is_own", False):
-        raise UnusableHereError(
-            "limetask cannot be used in its own thread, which would wait for itself: a logging handler or a `__del__` "
-            "that sends must hand it to another thread, as logging.handlers.QueueHandler does"
-        )
+        raise UnusableHereError(f"limetask cannot be used in its own thread, which would wait for itself: {_HAND_OVER}")
     if sys.is_finalizing():
         raise UnusableHereError(
             "limetask cannot be used while Python shuts down: send before the program ends, or in a function for "
             "`atexit`, and not in a `__del__`"
         )
+
+
+@contextlib.contextmanager
+def starting_own_thread() -> Iterator[None]:
+    """Start limetask's thread in this block. Raises UnusableHereError if that is what has called limetask.
+
+    As a logging handler does that sends whatever is logged there. A signal handler may come between once.
+    """
+    depth = getattr(_this_thread, "starting", 0)
+    if depth > 1:
+        raise UnusableHereError(f"limetask cannot be used by what is called while its thread starts: {_HAND_OVER}")
+    _this_thread.starting = depth + 1
+    try:
+        yield
+    finally:
+        _this_thread.starting = depth
 
 
 def no_threads_left() -> UnusableHereError:
