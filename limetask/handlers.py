@@ -109,12 +109,13 @@ def event_handler(
     Raises DeclarationError, EventPatternError, TaskNameError or DuplicateHandlerError for what cannot work.
     """
     _check_is_called(patterns)
+    wanted = _made(patterns)
 
     def declare(function: Function) -> Function:
         _register(
             HandlerDeclaration(
                 function,
-                patterns,
+                wanted,
                 name=default_name(function, "@event_handler(..., name={name!r})") if name is None else name,
                 mode=mode,
                 retry=retry,
@@ -205,6 +206,10 @@ def _check_options(name: str, mode: object, concurrency: object) -> None:
 def _patterns(name: str, patterns: Sequence[str | EventPattern]) -> tuple[EventPattern, ...]:
     if not patterns:
         raise EventPatternError(f"event handler {name!r} has no pattern: it would never be called")
+    return _made(patterns)
+
+
+def _made(patterns: Sequence[str | EventPattern]) -> tuple[EventPattern, ...]:
     return tuple(one if isinstance(one, EventPattern) else EventPattern(one) for one in patterns)
 
 

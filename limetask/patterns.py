@@ -117,6 +117,10 @@ def _check_name_of_one(name: str) -> None:
 def _check_shell_pattern(pattern: str) -> None:
     if "#" in pattern or " " in pattern or not pattern.isprintable():
         raise EventPatternError(f"{pattern!r} fits no task: the wildcards of a shell pattern are *, ? and [...]")
+    if "[" in _SHELL_PART.findall(pattern):
+        raise EventPatternError(
+            f"{pattern!r} has a [ that is not closed: [ab] stands for one of these characters, and [[] for a [ itself"
+        )
     if ".." in pattern or pattern[0] == "." or pattern[-1] == ".":
         raise EventPatternError(f"{pattern!r} fits no task: there is a dot too many")
     if not _fits_some_name(pattern):
