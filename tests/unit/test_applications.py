@@ -79,6 +79,22 @@ def test_a_name_that_is_no_callable_is_refused(make_module: MakeModule, content:
         load_application_factory(f"{module}:make")
 
 
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("from limetask import task\n@task\ndef make(app): pass\n", "is a task: name a function that makes"),
+        ("def make(identifier): yield identifier", r"yields, .* put @contextlib\.contextmanager above it"),
+        ("async def make(identifier): yield identifier", r"yields, .* put @contextlib\.asynccontextmanager above it"),
+    ],
+    ids=["task", "generator", "asynchronous generator"],
+)
+def test_what_makes_no_application_is_refused(make_module: MakeModule, content: str, complaint: str) -> None:
+    """What can be called, and would return something else each time, is refused before a task is taken."""
+    module = make_module(content)
+    with pytest.raises(ConfigurationError, match=f"{module}:make {complaint}"):
+        load_application_factory(f"{module}:make")
+
+
 @pytest.mark.parametrize("missing", ["no_such_module", "platf", "{package}.x"], ids=["other", "prefix", "below"])
 def test_a_module_that_misses_another_is_not_missing_itself(
     make_module: MakeModule, tmp_path: Path, missing: str

@@ -169,3 +169,16 @@ class TestApplication:
         outcome_of(in_kind(kind, lambda app: None), make_application=make)
         assert threads[0] is not threading.main_thread()
         assert threads[0].name != "coroutine-tasks"
+
+    @both_kinds
+    def test_a_factory_that_returns_a_generator_is_a_failure(self, kind: str) -> None:
+        """As one under a decorator that hides that it yields: no body gets a generator for an application."""
+        ran: list[Any] = []
+
+        def make(identifier: str) -> Any:
+            return (one for one in [identifier])
+
+        outcome = outcome_of(in_kind(kind, lambda app: ran.append(app)), make_application=make)
+        assert (outcome.status, ran) == (Status.FAILURE, [])
+        assert outcome.error is not None
+        assert outcome.error.message.startswith("the application factory returned a value of type generator")

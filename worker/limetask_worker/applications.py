@@ -10,8 +10,10 @@ from typing import Any
 
 from limetask.application import Application
 from limetask.errors import ConfigurationError
+from limetask.registry import TaskDeclaration
 from limetask_worker.forked import end_if_forked
 from limetask_worker.fresh_contexts import in_thread
+from limetask_worker.unrun import check_has_run
 
 ApplicationFactory = Callable[[str], Any]
 """Gets an identifier and returns an application, or a context manager that gives one and is closed after the run."""
@@ -20,7 +22,8 @@ ApplicationFactory = Callable[[str], Any]
 def load_application_factory(path: str) -> ApplicationFactory:
     """Return the factory that `package.module:callable` names; `limetask.Application` if `path` is empty.
 
-    Raises ConfigurationError if there is no such callable. What the module itself raises passes through.
+    Raises ConfigurationError if there is no such callable, or it is one that makes no application. What the module
+    itself raises passes through.
     """
     if not path:
         return Application
@@ -36,7 +39,22 @@ def load_application_factory(path: str) -> ApplicationFactory:
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise ConfigurationError(f"LIMETASK_APPLICATION_FACTORY: {module_name} has no callable {attribute!r}")
+    if isinstance(factory, TaskDeclaration):
+        raise ConfigurationError(
+            f"LIMETASK_APPLICATION_FACTORY: {path} is a task: name a function that makes an application from its "
+            "identifier"
+        )
+    _check_yields_as_a_manager(factory, path)
     return factory  # type: ignore[no-any-return]
+
+
+def _check_yields_as_a_manager(factory: Callable[..., Any], path: str) -> None:
+    if inspect.isgeneratorfunction(factory) or inspect.isasyncgenfunction(factory):
+        decorator = "asynccontextmanager" if inspect.isasyncgenfunction(factory) else "contextmanager"
+        raise ConfigurationError(
+            f"LIMETASK_APPLICATION_FACTORY: {path} yields, so each call would return a generator instead of an "
+            f"application: put @contextlib.{decorator} above it"
+        )
 
 
 def opened(make_application: ApplicationFactory, identifier: str) -> contextlib.AbstractContextManager[Any]:
@@ -47,6 +65,7 @@ def opened(make_application: ApplicationFactory, identifier: str) -> contextlib.
     """
     application = make_application(identifier)
     _refuse_asynchronous(application)
+    check_has_run(application, "the application factory")
     return application if hasattr(application, "__enter__") else contextlib.nullcontext(application)
 
 
@@ -63,6 +82,7 @@ async def opened_async(make_application: ApplicationFactory, identifier: str) ->
         with application as entered:
             yield entered
     else:
+        check_has_run(application, "the application factory")
         yield application
 
 
