@@ -9,7 +9,7 @@ import pytest
 from limetask import Settings
 from limetask_worker.banner import banner_facts, show_banner
 from limetask_worker.control import ChildOptions
-from limetask_worker.supervisor import Plan
+from limetask_worker.plan import Plan
 
 SETTINGS = Settings(
     broker_url="amqp://shop:s3cret@broker:5673/orders",

@@ -10,9 +10,9 @@ import pytest
 from limetask_worker.child_process import _child_environment, reason_of_death
 from limetask_worker.control import ChildOptions
 from limetask_worker.failed_starts import PATIENCE_SECONDS, FailedStarts
+from limetask_worker.plan import Plan
 from limetask_worker.process import CUT_OFF
 from limetask_worker.supervised import Role
-from limetask_worker.supervisor import Plan
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from limetask.amqp import hidden_password
 from limetask.settings import Settings
-from limetask_worker.supervisor import Plan
+from limetask_worker.plan import Plan
 
 _SHOWN_TASKS = 20
 _NAME_WIDTH = 12

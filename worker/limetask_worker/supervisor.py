@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,11 +24,12 @@ from limetask.settings import Settings
 from limetask.topology import Names
 from limetask_worker import signals
 from limetask_worker.child_process import LAST_WORDS_SECONDS, STOPPED_TOO_SOON, reason_of_death
-from limetask_worker.control import Asked, ChildOptions, Done, Failed, Needless, Ready
+from limetask_worker.control import Asked, Done, Failed, Needless, Ready
 from limetask_worker.failed_starts import FailedStarts, hint_if_folder_is_gone
 from limetask_worker.logs import log_start_failure
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.news import News
+from limetask_worker.plan import Plan
 from limetask_worker.process import CUT_OFF
 from limetask_worker.process_hooks import STOPPING_SECONDS
 from limetask_worker.supervised import Child, Role
@@ -47,20 +48,6 @@ _WATCH_EVERY_SECONDS = 1.0
 _READY_SECONDS = 10.0
 # A signal for the whole worker has reached the supervisor by then; one that has not was meant for a single child.
 _ALONE_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which children a supervisor keeps running."""
-
-    task_processes: int
-    recorder: bool
-    options: ChildOptions
-    events: bool = False
-
-    @property
-    def roles(self) -> list[Role]:
-        return [Role.RECORDER] * self.recorder + [Role.EVENTS] * self.events + [Role.TASKS] * self.task_processes
 
 
 class Supervisor:
@@ -92,8 +79,7 @@ class Supervisor:
         """
         signals.catch(
             {
-                signal.SIGTERM: self._on_signal,
-                signal.SIGINT: self._on_signal,
+                **dict.fromkeys((signal.SIGTERM, signal.SIGINT), self._on_signal),
                 signal.SIGHUP: self._on_hangup,
                 signal.SIGQUIT: self._on_quit,
                 **dict.fromkeys(signals.HARMLESS, signals.do_nothing),

@@ -22,8 +22,9 @@ from limetask_worker.cli.seconds import Seconds
 from limetask_worker.control import ChildOptions
 from limetask_worker.log_thread import log_thread
 from limetask_worker.logs import LogFormat, configure_logging
+from limetask_worker.plan import Plan
 from limetask_worker.streams import open_missing_streams
-from limetask_worker.supervisor import Plan, Supervisor
+from limetask_worker.supervisor import Supervisor
 from limetask_worker.word_list import WordList
 
 logger = logging.getLogger(__name__)
