@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from limetask import ErrorInfo, Settings, Status, ids
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.message import (
     RECORD_KINDS,
+    Alive,
     Claim,
     Completion,
     Decision,
@@ -34,6 +35,7 @@ from limetask.message import (
 from limetask.records import (
     decode_completion,
     decode_verdict,
+    encode_alive,
     encode_claim,
     encode_completion,
     encode_echo,
@@ -475,6 +477,27 @@ def test_only_who_hears_itself_takes_a_worker_for_silent(
     run(scenario)
     lost = {(end.task_id, end.error and end.error.type) for end in broker.presumed}
     assert lost == ({(start.task_id, "WorkerLost")} if counts else set())
+
+
+@pytest.mark.parametrize(("age", "ahead", "counts"), [(3600, 0, True), (0, 0, False), (0, 86_400, False)])
+def test_a_sign_of_life_from_the_future_says_nothing_of_new_tasks(
+    settings: Settings, broker: Broker, age: float, ahead: float, *, counts: bool
+) -> None:
+    """A task that its worker does not have in hand has ended, unless it was started since the worker has said so."""
+    now = datetime.now(UTC)
+    start = replace(started(), started_at=now - timedelta(seconds=age))
+    sign = encode_alive(Alive(now + timedelta(seconds=ahead), {start.worker: []}))
+    moments = [time.monotonic() - settings.worker_timeout * part / 6 for part in reversed(range(10))]
+    said = [envelope for moment in moments for envelope in (sign, encode_echo(Echo(NAME, moment)))]
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([start]), *said)
+            await until(lambda: "acked 21" in broker.facts)
+
+    run(scenario)
+    lost = {(end.task_id, end.error and end.error.type) for end in broker.presumed}
+    assert lost == ({(start.task_id, "EndLost")} if counts else set())
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,11 @@ class Losses:
         As when the results queue was not bound, or was purged: nothing may stay STARTED for ever.
         """
         self._vital_signs.hear(alive.workers)
+        # A clock that is ahead, or whoever may write records, could say in advance that what starts later has ended.
+        seen_at = min(alive.seen_at, datetime.now(UTC))
         for worker, held in alive.workers.items():
             if held is not None:
-                missing = await self._missing(worker, frozenset(held), alive.seen_at)
+                missing = await self._missing(worker, frozenset(held), seen_at)
                 await self._fail_ended(self._missed_ends.note(worker, missing))
 
     async def note_echo(self, echo: Echo) -> None:
