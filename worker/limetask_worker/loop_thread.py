@@ -22,12 +22,31 @@ T = TypeVar("T")
 _loops: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
+class _ThreadsThatThereAre(FreshContextThreads):
+    """Has one thread from its start on. If no more can be started, as at the limit of processes, calls wait for it.
+
+    Else each call that wants another thread, and be it to make an application, would fail a task that has not begun.
+    """
+
+    def __init__(self, thread_name_prefix: str) -> None:
+        super().__init__(thread_name_prefix=thread_name_prefix)
+        self.submit(lambda: None)
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()  # a submitted call is in the queue already
+        except RuntimeError:
+            if not self._threads:
+                raise
+
+
 class LoopThread:
     """Runs coroutines, each in a fresh context. `submit` and `stop` may be called in any thread."""
 
     def __init__(self, name: str) -> None:
+        """Raises RuntimeError if its threads cannot be started now."""
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(FreshContextThreads(thread_name_prefix=name))
+        self._loop.set_default_executor(_ThreadsThatThereAre(thread_name_prefix=name))
         self._stopping = False
         _loops.add(self._loop)
         threading.Thread(target=self._run, name=name, daemon=True).start()
