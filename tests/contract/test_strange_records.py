@@ -222,7 +222,9 @@ def test_strange_records_are_set_aside_and_the_others_recorded(settings_for_each
     letters = take_all(settings.broker_url, Names(settings.namespace).dead_queue, len(STRANGE[kind]))
     assert Counter(letter.body for letter in letters) == Counter(one.body for one in STRANGE[kind])
     assert {letter.headers["kind"] for letter in letters} == {kind}
-    assert queue_length(settings.broker_url, Names(settings.namespace).results_queue) == 0
+    queue = Names(settings.namespace).results_queue
+    left = take_all(settings.broker_url, queue, queue_length(settings.broker_url, queue))
+    assert {letter.headers["kind"] for letter in left} <= {"echo"}  # one of its own, behind the recorder's last look
 
 
 @pytest.mark.parametrize("odd", [{"app": "a\x00b"}, {"started_at": "0001-01-01T00:00:00+00:00"}, None])
