@@ -11,13 +11,18 @@ from limetask.value import value
 
 @value
 class Delivery:
-    """One message as the broker delivered it; `tag` and `epoch` are what its ack needs."""
+    """One message as the broker delivered it; `tag` and `epoch` are what its ack needs.
+
+    `exchange` is where it was published last, by its sender or by the queue that it died in, as bytes: hardly anybody
+    wants to know. It is empty for the default one, and if it is not told.
+    """
 
     tag: int
     epoch: int
     queue: str
     redelivered: bool
     envelope: Envelope
+    exchange: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

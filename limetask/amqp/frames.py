@@ -82,14 +82,15 @@ def encode_ack(channel_number: int, tag: int, *, multiple: bool) -> bytes:
     return _ACK_FRAME.pack(METHOD, channel_number, _ACK_BYTES, _ACK, tag, multiple, FRAME_END)
 
 
-def decode_delivery(buffer: bytes, offset: int) -> tuple[bytes, int, bool] | None:
-    """Return consumer tag, delivery tag and whether it is redelivered; None for any other method."""
+def decode_delivery(buffer: bytes, offset: int) -> tuple[bytes, int, bool, bytes] | None:
+    """Return consumer tag, delivery tag, whether it is redelivered, and the exchange; None for any other method."""
     if _METHOD_ID.unpack_from(buffer, offset)[0] != _DELIVER:
         return None
     begin = offset + 5
     end = begin + buffer[offset + 4]
     tag, bits = _TAG_AND_BITS.unpack_from(buffer, end)
-    return buffer[begin:end], tag, bool(bits & 1)
+    exchange = end + _TAG_AND_BITS.size + 1
+    return buffer[begin:end], tag, bool(bits & 1), buffer[exchange : exchange + buffer[exchange - 1]]
 
 
 def decode_confirm(buffer: bytes, offset: int) -> tuple[int, bool, bool] | None:

@@ -26,8 +26,8 @@ from limetask.amqp.frames import (
 from limetask.amqp.transport import LoopServices
 from limetask.message import Envelope
 
-OnDelivery = Callable[[bytes, int, bool, Envelope], None]
-"""Gets consumer tag, delivery tag, whether it is redelivered, and the message."""
+OnDelivery = Callable[[bytes, int, bool, bytes, Envelope], None]
+"""Gets consumer tag, delivery tag, whether it is redelivered, the exchange's name, and the message."""
 
 OnConfirm = Callable[[int, bool, bool], None]
 """Gets a publish's number, whether all before it are meant too, and whether the broker has taken it."""
@@ -125,7 +125,7 @@ class _Messages:
     channel_number: int
     on_delivery: OnDelivery
     on_confirm: OnConfirm
-    _delivery: tuple[bytes, int, bool] | None = None
+    _delivery: tuple[bytes, int, bool, bytes] | None = None
     _properties: Properties | None = None
     _missing_bytes: int = 0
     _body: list[bytes] = field(default_factory=list)

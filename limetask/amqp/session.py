@@ -231,11 +231,13 @@ class Session:
         except pika_errors.AMQPError as exc:
             raise self._map(exc) from exc
 
-    def _on_delivery(self, consumer_tag: bytes, tag: int, redelivered: bool, envelope: Envelope) -> None:
+    def _on_delivery(
+        self, consumer_tag: bytes, tag: int, redelivered: bool, exchange: bytes, envelope: Envelope
+    ) -> None:
         consumer = self._consumers[consumer_tag]
         if not consumer.auto_ack:
             self._acks.delivered(tag)
-        consumer.on_delivery(Delivery(tag, self.epoch, consumer.queue, redelivered, envelope))
+        consumer.on_delivery(Delivery(tag, self.epoch, consumer.queue, redelivered, envelope, exchange))
 
     def _on_got(self, queue: str, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         envelope = Envelope(

@@ -1,6 +1,9 @@
 """What the headers of a dead letter tell: of its death, and of the message that it was before.
 
-They may be of a worker, of the broker or of anybody else: nothing here fails, whatever is in them.
+They may be of a worker, of the broker or of anybody else: nothing here fails, whatever is in them. Whoever may only
+send tasks can have the broker set a message aside that looks like a worker's letter, and a retry would hand it to the
+recorder or to a handler. A worker's own is told from it by what no sender can take away: the broker notes each death in
+`x-death`, and it tells the exchange that a message has come through.
 """
 
 from __future__ import annotations
@@ -37,9 +40,17 @@ class Death:
     count: int = 1
 
 
-def death_of(envelope: Envelope, message: Envelope) -> Death:
-    """Return how a message died, from its letter and from the message that it was before."""
-    death = _death_told_by_worker(envelope) if _is_from_a_worker(envelope) else _death_told_by_broker(envelope)
+def death_of(envelope: Envelope, message: Envelope, *, was_set_aside: bool = True) -> Death:
+    """Return how a message died, from its letter and from the message that it was before.
+
+    `was_set_aside` is False if neither a worker nor a queue has put it there: no queue was there for it.
+    """
+    if not was_set_aside:
+        death = _death_after_delay(envelope)
+    elif _is_from_a_worker(envelope):
+        death = _death_told_by_worker(envelope)
+    else:
+        death = _death_told_by_broker(envelope)
     return _with_former_deaths(death, message)
 
 
@@ -51,10 +62,10 @@ def with_past(envelope: Envelope, deaths: int, first_died_at: datetime | None) -
     return replace(envelope, headers={**(envelope.headers or {}), **past})
 
 
-def message_of(envelope: Envelope) -> Envelope:
-    """Return the message as it was before it died."""
+def message_of(envelope: Envelope, *, was_set_aside: bool = True) -> Envelope:
+    """Return the message as it was before it died; `was_set_aside` is as in `death_of`."""
     headers = envelope.headers or {}
-    if not _is_from_a_worker(envelope):
+    if not was_set_aside or not _is_from_a_worker(envelope):
         return replace(envelope, headers=without_the_brokers(headers))
     return replace(envelope, kind=text(headers.get("kind")), headers=_mapping(headers.get("original")))
 
@@ -80,7 +91,8 @@ def _is_of_delay(departure: Mapping[str, Any]) -> bool:
 
 
 def _is_from_a_worker(envelope: Envelope) -> bool:
-    return envelope.kind == MessageKind.DEAD_LETTER and "limetask" in (envelope.headers or {})
+    headers = envelope.headers or {}
+    return envelope.kind == MessageKind.DEAD_LETTER and "limetask" in headers and "x-death" not in headers
 
 
 def _death_told_by_worker(envelope: Envelope) -> Death:

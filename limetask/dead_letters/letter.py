@@ -99,8 +99,9 @@ class _About:
 def opened(delivery: Delivery, names: Names) -> Found:
     """Take a letter apart. Never fails: anything may be in a letter."""
     envelope = delivery.envelope
-    message = message_of(envelope)
-    death = death_of(envelope, message)
+    was_set_aside = delivery.exchange in (b"", names.dead_exchange.encode())
+    message = message_of(envelope, was_set_aside=was_set_aside)
+    death = death_of(envelope, message, was_set_aside=was_set_aside)
     identity = _identity_of(message, names, death.queue)
     kind = _kind_of(message, names, death.queue, identity)
     about = _about(message, kind)

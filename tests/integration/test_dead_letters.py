@@ -29,6 +29,7 @@ from limetask.amqp import Connection, Delivery
 from limetask.codec import decode_identity, encode_dead_letter, encode_task
 from limetask.dead_letters import ALL, DeadLetter, DeadLetterFilter, list_dead_letters, purge, retry, show
 from limetask.dead_letters.queue import DeadQueue
+from limetask.delays import routing_key
 from limetask.errors import ConnectionLostError
 from limetask.message import (
     RECORD_KINDS,
@@ -59,7 +60,7 @@ from limetask.records import (
     encode_worker_lost,
 )
 from limetask.signing import Signer
-from limetask.topology import Names
+from limetask.topology import Names, delay_topology, handler_topology
 from tests.broker import channel_to, declare_namespace, queue_length, take_all
 from tests.proxy import proxy_to
 from tests.unit.messages import FAILURE, STARTED
@@ -347,6 +348,62 @@ def test_records_of_every_kind_are_known(settings: Settings, is_the_brokers: boo
         record.body for kind, record in RECORDS.items() if kind not in OUT_OF_DATE
     }
     assert purge(ALL).count == len(OUT_OF_DATE)
+
+
+HANDLER = "shop.notify"
+FORGED_DEATH = {"queue": "results", "reason": "rejected", "exchange": "", "count": 1, "routing-keys": [""]}
+
+
+def forgeries(names: Names) -> list[pika.BasicProperties]:
+    """Properties as of letters from a worker and from the broker: for the recorder, and for a handler."""
+    wanted = [(names.results_queue, "completion"), (names.handler_queue(HANDLER), "event")]
+    claims = [{"limetask": 1, "reason": "why", "queue": queue, "kind": kind, "original": {}} for queue, kind in wanted]
+    deaths = [[FORGED_DEATH | {"queue": queue}] for queue, _ in wanted]
+    told = [(claim, "dead-letter") for claim in claims]
+    told += [(claim | {"x-death": death}, "dead-letter") for claim, death in zip(claims, deaths, strict=True)]
+    told += [({"x-death": death}, kind) for death, (_, kind) in zip(deaths, wanted, strict=True)]
+    return [pika.BasicProperties(headers=headers, type=kind, content_type="application/json") for headers, kind in told]
+
+
+@pytest.mark.parametrize("way", ["expired", "expired-without-a-key", "unroutable", "delayed"])
+def test_a_sender_cannot_have_a_record_or_an_event_retried(settings: Settings, way: str) -> None:
+    """Whatever a message claims to be that the broker has set aside: it is foreign, and stays where it is."""
+    names = Names(settings.namespace)
+    forged = forgeries(names)
+    queue = names.task_queue("default")
+    wanted = delay_topology(names, 1) + handler_topology(names, HANDLER, ["shop.#"])
+    with channel_to(settings.broker_url) as channel:
+        for level in wanted.exchanges:
+            channel.exchange_declare(level.name, level.kind, durable=True)
+        for wanted_queue in wanted.queues:
+            channel.queue_declare(wanted_queue.name, durable=True, arguments=dict(wanted_queue.arguments))
+        for binding in wanted.bindings:
+            channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
+        for between in wanted.exchange_bindings:
+            channel.exchange_bind(between.destination, between.exchange, between.routing_key)
+        for properties in forged:
+            exchange, key = names.tasks_exchange, queue
+            if way == "expired-without-a-key":
+                key, properties.headers["CC"] = "", [queue]
+            if way.startswith("expired"):
+                properties.expiration = "0"
+            else:
+                exchange, key = names.delay(0), routing_key(int(way == "delayed"), "nowhere")
+            channel.basic_publish(exchange, key, encode_completion(FAILURE).body, properties, mandatory=True)
+    try:
+        are_back(settings, len(forged))
+        assert {letter.kind for letter in list_dead_letters()} == {"foreign"}
+        outcome = retry(ALL)
+        assert (outcome.count, len(outcome.refused)) == (0, len(forged))
+        for target in (names.results_queue, names.handler_queue(HANDLER), queue):
+            assert queue_length(settings.broker_url, target) == 0
+        assert purge(ALL).count == len(forged)
+    finally:
+        with channel_to(settings.broker_url) as channel:
+            for wanted_queue in wanted.queues:
+                channel.queue_delete(wanted_queue.name)
+            for level in wanted.exchanges:
+                channel.exchange_delete(level.name)
 
 
 def test_a_letter_fits_into_the_frames_of_its_connection(settings: Settings) -> None:

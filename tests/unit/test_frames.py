@@ -111,7 +111,7 @@ class Reader:
     """A PikaConnection without a socket: what it hands over, and what it leaves to pika."""
 
     def __init__(self) -> None:
-        self.delivered: list[tuple[bytes, int, bool, Envelope]] = []
+        self.delivered: list[tuple[bytes, int, bool, bytes, Envelope]] = []
         self.confirmed: list[tuple[int, bool, bool]] = []
         self.left: list[Any] = []
         self.connection = PikaConnection.__new__(PikaConnection)
@@ -161,7 +161,7 @@ class TestDecoding:
         reader.read(data, piece_bytes)
         headers = {"a": "text", "n": 7}
         assert reader.delivered == [
-            (b"consumer-1", tag, False, Envelope(body, "a/b", "m", "t", "r", headers))
+            (b"consumer-1", tag, False, b"exchange", Envelope(body, "a/b", "m", "t", "r", headers))
             for tag, body in enumerate(bodies)
         ]
         assert reader.left == []
@@ -172,12 +172,12 @@ class TestDecoding:
         reader = Reader()
         reader.read(delivery(2**64 - 1, FOREIGN, b"body", redelivered=redelivered), 50)
         expected = Envelope(b"body", "a/b", "m", "t", None, FOREIGN.headers)
-        assert reader.delivered == [(b"consumer-1", 2**64 - 1, redelivered, expected)]
+        assert reader.delivered == [(b"consumer-1", 2**64 - 1, redelivered, b"exchange", expected)]
 
     def test_a_message_without_properties(self) -> None:
         reader = Reader()
         reader.read(delivery(1, BasicProperties(), b"body"), 1000)
-        assert reader.delivered == [(b"consumer-1", 1, False, Envelope(b"body", None))]
+        assert reader.delivered == [(b"consumer-1", 1, False, b"exchange", Envelope(b"body", None))]
 
     def test_a_text_that_is_none_stays_bytes(self) -> None:
         """What is no UTF-8 is for the codec to refuse, not for the connection to stumble over."""
@@ -185,7 +185,7 @@ class TestDecoding:
         reader.read(
             delivery(1, BasicProperties(message_id=b"\xff", headers={"t": "x"}), b"").replace(b"x", b"\xfe"), 1000
         )
-        envelope = reader.delivered[0][3]
+        envelope = reader.delivered[0][4]
         message_id: Any = envelope.message_id
         assert message_id == b"\xff"
         assert envelope.headers == {"t": b"\xfe"}
@@ -244,4 +244,4 @@ class TestDecoding:
             deliver = frame.Method(CHANNEL, spec.Basic.Deliver("c", 1, False, "exchange", "routing.key")).marshal()
             reader = Reader()
             reader.read(deliver + publish.removeprefix(method), chance.randrange(1, 10_000))
-            assert reader.delivered == [(b"c", 1, False, envelope)]
+            assert reader.delivered == [(b"c", 1, False, b"exchange", envelope)]
