@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from limetask.aio.session import Session, open_session
 from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.url import connection_parameters
-from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError
+from limetask.errors import BrokerError, BrokerRefusedError, BrokerUrlError, ConnectionLostError
 from limetask.logs import careful_logger
 from limetask.message import Envelope
 from limetask.settings import Settings
@@ -43,6 +43,7 @@ class Connection:
     ) -> None:
         """Raises ConfigurationError if the settings' `broker_url` is not an AMQP URL, or a file for TLS is wrong."""
         self._parameters = connection_parameters(settings, purpose)
+        _check_virtual_host(self._parameters.virtual_host)
         self._namespace = settings.namespace
         self._wanted = [topology(Names(settings.namespace)), *([wanted] if wanted else [])]
         self._on_open = on_open
@@ -157,3 +158,13 @@ class Connection:
                 await self._hurry.wait()
         except TimeoutError:
             return
+
+
+def _check_virtual_host(name: str) -> None:
+    """Raise BrokerUrlError for a name that aiormq 7.2.4 decodes twice: it would open another virtual host."""
+    if "%2F" in name:
+        raise BrokerUrlError(
+            f"broker_url (LIMETASK_BROKER_URL) names the virtual host {name!r}, which limetask.aio cannot open: its "
+            "library takes %2F in the name for a slash. If a slash is meant, write it %2F in the URL, not %252F; else "
+            "give the virtual host another name"
+        )
