@@ -67,7 +67,7 @@ def decode_arguments(body: bytes) -> tuple[list[Any], dict[str, Any]]:
     try:
         fields = _unpack_body(body)
     except _UNPACK_ERRORS as exc:
-        raise MessageRefusedError(f"the body is not valid msgpack: {exc or type(exc).__name__}") from exc
+        raise MessageRefusedError(f"the body is not valid msgpack: {str(exc) or type(exc).__name__}") from exc
     if not isinstance(fields, dict) or ("args" not in fields and "kwargs" not in fields):
         raise MessageRefusedError("the body is not {args, kwargs}")
     args, kwargs = fields.get("args"), fields.get("kwargs")

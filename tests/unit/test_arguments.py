@@ -385,6 +385,12 @@ def test_a_body_that_is_no_arguments_is_refused(kind: str) -> None:
         decode_arguments(HOSTILE[kind])
 
 
+def test_why_a_body_is_refused_is_told_where_msgpack_says_nothing() -> None:
+    """Some of its errors have no text: their names are one."""
+    with pytest.raises(MessageRefusedError, match=r"not valid msgpack: FormatError$"):
+        decode_arguments(b"\xc1")
+
+
 def test_a_body_that_is_cut_off_anywhere_is_refused() -> None:
     """No beginning of a body passes for a whole one."""
     body = encode_arguments([1, Decimal("1.5"), {1, 2}, [None] * 20], {"a": datetime.now(UTC)}, LIMIT)
