@@ -20,7 +20,7 @@ class Listener:
     """A reply queue of this process, on a connection of its own. Belongs to one loop."""
 
     def __init__(self, settings: Settings, reply_key: str, ends: Ends) -> None:
-        self._ends = ends
+        self._starting: asyncio.Task[None] | None = None
         self._connection = Connection(settings, "listener")
         self._connection.set_reply_queue(
             ReplyQueue(
@@ -36,6 +36,9 @@ class Listener:
         self._starting = asyncio.get_running_loop().create_task(self._start(), name="limetask listener")
 
     async def close(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
         await self._connection.close()
 
     async def _start(self) -> None:
