@@ -213,7 +213,7 @@ def test_an_absent_broker_is_an_error_within_the_deadline(client: Client) -> Non
     started = time.monotonic()
     with pytest.raises(BrokerUnreachableError, match=r"no RabbitMQ at 127\.0\.0\.1:1 .*LIMETASK_BROKER_URL") as caught:
         client.send("a.task", "acme")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert "secret" not in str(caught.value)
 
 
@@ -225,7 +225,7 @@ def test_a_silent_broker_is_an_error_within_the_deadline(client: Client) -> None
         started = time.monotonic()
         with pytest.raises(BrokerError):
             client.send("a.task", "acme")
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
 
 
 def test_wrong_credentials_are_told_without_the_password(settings: Settings, client: Client) -> None:

@@ -116,7 +116,7 @@ def test_a_durable_subscription_misses_nothing_in_a_restart(own_broker: Node, br
 
 
 def test_a_frozen_broker_makes_calls_raise_in_time(own_broker: Node, broken_settings: Settings) -> None:
-    """SIGSTOP of the node: each call raises within its deadline and one second, and works again afterwards."""
+    """SIGSTOP of the node: each call raises soon after its deadline, and works again afterwards."""
 
     async def in_time(call: Callable[[], Coroutine[Any, Any, object]], *errors: type[Exception]) -> None:
         started = time.monotonic()
@@ -124,7 +124,7 @@ def test_a_frozen_broker_makes_calls_raise_in_time(own_broker: Node, broken_sett
             while True:  # until the last of its threads has stopped it answers
                 started = time.monotonic()
                 await call()
-        assert time.monotonic() - started < broken_settings.send_timeout + 1.0
+        assert time.monotonic() - started < broken_settings.send_timeout + 4.0
 
     async def main() -> None:
         await aio.send_task("a.task", "acme")
@@ -140,7 +140,7 @@ def test_a_frozen_broker_makes_calls_raise_in_time(own_broker: Node, broken_sett
 
 
 def test_a_blocked_broker_makes_sends_raise_in_time(own_broker: Node, broken_settings: Settings) -> None:
-    """A disk alarm: a send raises within its deadline and one second, and works again afterwards."""
+    """A disk alarm: a send raises soon after its deadline, and works again afterwards."""
 
     async def main() -> None:
         await aio.send_task("a.task", "acme")
@@ -151,7 +151,7 @@ def test_a_blocked_broker_makes_sends_raise_in_time(own_broker: Node, broken_set
                 while True:  # the alarm takes a moment
                     started = time.monotonic()
                     await aio.send_task("a.task", "acme")
-            assert time.monotonic() - started < broken_settings.send_timeout + 1.0
+            assert time.monotonic() - started < broken_settings.send_timeout + 4.0
         finally:
             await asyncio.to_thread(own_broker.ctl, "set_disk_free_limit", "50MB")
         await aio.send_task("a.task", "acme")
@@ -168,7 +168,7 @@ def test_an_absent_broker_makes_calls_raise_in_time(own_broker: Node, broken_set
         started = time.monotonic()
         with pytest.raises((BrokerError, SendOutcomeUnknownError)):
             await aio.send_task("a.task", "acme")
-        assert time.monotonic() - started < broken_settings.send_timeout + 1.0
+        assert time.monotonic() - started < broken_settings.send_timeout + 4.0
         await asyncio.to_thread(own_broker.up)
         await aio.send_task("a.task", "acme")
 

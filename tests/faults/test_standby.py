@@ -65,7 +65,7 @@ def stop_the_active_recorder(pair: Pair) -> None:
 
 def kill_the_active_recorder(pair: Pair) -> None:
     """The one that has stood by until now is at work from now on."""
-    [recorder] = pair.active.child_pids(_RECORDER)
+    [recorder] = eventually(lambda: pair.active.child_pids(_RECORDER), what="the recorder, or the one after it")
     os.kill(recorder, signal.SIGKILL)
     eventually(lambda: recorder not in pair.active.child_pids(_RECORDER), what="the end of a recorder")
 
