@@ -34,13 +34,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def _let_signals_in() -> None:
     """Have Ctrl-C and hang-ups arrive here, and in the programs that tests start.
 
-    A shell starts what it runs in the background (`make test &` in a script) with SIGINT ignored, `nohup` with SIGHUP,
-    and whoever is started from there inherits that: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/V3_chap02.html#tag_18_11
+    A shell starts what it runs in the background (`make test &` in a script) with SIGINT and SIGQUIT ignored, `nohup`
+    with SIGHUP, and whoever is started from there inherits that: https://pubs.opengroup.org/onlinepubs/9699919799/utilities/V3_chap02.html#tag_18_11
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for number in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -177,3 +177,22 @@ def test_who_is_gone_says_nothing_more_even_when_it_was_written_to() -> None:
         assert await supervisor.receive_report() is None
 
     between(talk)
+
+
+def test_writing_to_whoever_has_just_ended_is_its_end_and_nothing_else() -> None:
+    """A child that ends at once may be told its options after its end: nobody has to fetch the error of that.
+
+    asyncio would log it with a traceback if it was forgotten.
+    """
+
+    async def run() -> None:
+        ours, childs = socket.socketpair()
+        childs.close()
+        supervisor = await Control.open(ours)
+        supervisor.send_options(ChildOptions("host.12.a"))
+        async with asyncio.timeout(DEADLINE):
+            assert await supervisor.receive_report() is None
+            await supervisor._writer.wait_closed()  # raises what nobody has fetched
+        supervisor.close()
+
+    asyncio.run(run())

@@ -72,6 +72,13 @@ class Done:
 Report = Ready | Needless | Failed | Asked | Done
 
 
+class _Line(asyncio.StreamReaderProtocol):
+    """Takes a line that breaks, as when the other side is written to and has just ended, for one that has ended."""
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(None if isinstance(error, ConnectionError) else error)
+
+
 class Control:
     """One end of the socket pair."""
 
@@ -81,7 +88,10 @@ class Control:
 
     @classmethod
     async def open(cls, end: socket.socket) -> Control:
-        return cls(*await asyncio.open_connection(sock=end, limit=_LINE_BYTES))
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_LINE_BYTES, loop=loop)
+        transport, protocol = await loop.create_connection(lambda: _Line(reader, loop=loop), sock=end)
+        return cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     def send(self, fields: Mapping[str, Any]) -> None:
         """Send anything that JSON can express."""
@@ -89,10 +99,7 @@ class Control:
 
     async def receive(self) -> dict[str, Any] | None:
         """Return what the other side sends next, None when it is gone."""
-        try:
-            line = await self._reader.readline()
-        except ConnectionError:  # it was written to when it had just ended
-            return None
+        line = await self._reader.readline()
         return orjson.loads(line) if line else None
 
     def send_options(self, options: ChildOptions) -> None:
