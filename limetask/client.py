@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from limetask import clock
+from limetask import clock, ids
 from limetask.answers import Answer
 from limetask.application import AnyApplication, identifier_of
 from limetask.bulk import Bulk, BulkSender
@@ -117,6 +117,7 @@ class Client:
     """
 
     def __init__(self, settings: Settings) -> None:
+        ids.begin_in_this_process()
         self.settings = settings
         self._reply_key = Names(settings.namespace).reply_key(secrets.token_hex(8))
         self._preparer = Preparer(settings, self._reply_key, STATUS_READER)

@@ -138,7 +138,9 @@ def decode_identity(envelope: Envelope, signer: Signer = UNSIGNED) -> TaskIdenti
         raise MessageRefusedError(
             f"made by another version of limetask: protocol {shown(version)}, not {PROTOCOL_VERSION}"
         )
-    task_id = _text(headers, "task_id", _TASK_ID_BYTES)
+    task_id = headers.get("task_id")
+    if not isinstance(task_id, str) or len(task_id) != _TASK_ID_BYTES:
+        task_id = _text(headers, "task_id", _TASK_ID_BYTES)
     task_name = _text(headers, "task", MAX_TASK_NAME_BYTES)
     app = _text(headers, "app", MAX_IDENTIFIER_BYTES)
     attempt = headers.get("attempt")

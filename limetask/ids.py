@@ -82,12 +82,12 @@ def oldest_id(moment: datetime) -> str:
 
 def new_message_id() -> str:
     """Return an id that no other publish has: brokers and clients tell publishes apart by it."""
-    return _unique_here().message_id()
+    return _unique.message_id()
 
 
 def new_event_id() -> str:
     """Return a UUID, as text, that no other event has: subscribers know by it an event that comes twice."""
-    return _unique_here().event_id()
+    return _unique.event_id()
 
 
 def _may_be_id(task_id: object) -> bool:
@@ -147,16 +147,19 @@ class _Unique:
 _unique = _Unique()
 
 
-def _unique_here() -> _Unique:
-    """Return those of this process: not all that fork run Python's hooks (uWSGI does not)."""
-    unique = _unique
-    return unique if unique.process_id == os.getpid() else _begin_anew()
+def begin_in_this_process() -> None:
+    """Make sure that a forked process shares no ids with its parent: not all that fork run Python's hooks.
+
+    uWSGI does not. So it is for whoever opens something for this process to call this; to compare the process for each
+    id would be a system call for each.
+    """
+    if _unique.process_id != os.getpid():
+        _begin_anew()
 
 
-def _begin_anew() -> _Unique:
+def _begin_anew() -> None:
     global _unique
-    unique = _unique = _Unique()
-    return unique
+    _unique = _Unique()
 
 
 if hasattr(os, "register_at_fork"):  # a process may have the number of an ancestor that has ended

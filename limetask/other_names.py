@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 _SEND = "send it with `task.send(app, ...)`, where `app` is the application that it runs for"
 _NO_CANVAS = "limetask has no groups and chains: `task.prepare(app, ...)` returns a call for `limetask.send_tasks`"
@@ -39,7 +40,32 @@ OF_STATUSES = {
 """What to do instead of using these attributes of Celery's results."""
 
 
-def no_attribute(owner: object, name: str, advice: dict[str, str]) -> NoReturn:
-    """Raise the AttributeError for what an object does not have, with what to do instead if that is known."""
-    hint = f": {advice[name]}" if name in advice else ""
-    raise AttributeError(f"a {type(owner).__name__} has no attribute {name!r}{hint}", name=name, obj=owner)
+Advised = TypeVar("Advised")
+
+
+def advising(advice: dict[str, str]) -> Callable[[type[Advised]], type[Advised]]:
+    """Have objects of a class say what to do instead of using these attributes, which they do not have.
+
+    With a `__getattr__` for that, Python 3.11 would take several times as long to read every other attribute.
+    """
+
+    def decorate(kind: type[Advised]) -> type[Advised]:
+        for name, instead in advice.items():
+            setattr(kind, name, _Missing(name, instead))
+        kind.__dir__ = lambda self: [name for name in object.__dir__(self) if name not in advice]  # type: ignore[method-assign]
+        return kind
+
+    return decorate
+
+
+class _Missing:
+    """An attribute that is not there."""
+
+    def __init__(self, name: str, instead: str) -> None:
+        self._name = name
+        self._instead = instead
+
+    def __get__(self, owner: object, kind: type) -> NoReturn:
+        raise AttributeError(
+            f"a {kind.__name__} has no attribute {self._name!r}: {self._instead}", name=self._name, obj=owner or kind
+        )

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, SupportsFloat
+from typing import Any, Protocol, SupportsFloat, cast
 
 from limetask.errors import LimetaskError, UsageError
 from limetask.foreign import shortened
-from limetask.other_names import OF_STATUSES, no_attribute
+from limetask.other_names import OF_STATUSES, advising
 
 
 class Status(StrEnum):
@@ -53,6 +53,7 @@ class StatusReader(Protocol):
     def wait(self, status: TaskStatus, timeout: float) -> TaskStatus: ...
 
 
+@advising(OF_STATUSES)
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
     """What is known of one task at one moment. It never changes: `refresh()` and `wait()` return a new one.
@@ -100,11 +101,6 @@ class TaskStatus:
         limit = seconds(timeout)
         return self if self.is_completed() else self._bound_reader().wait(self, limit)
 
-    if not TYPE_CHECKING:  # type checkers would believe that there is every attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            no_attribute(self, name, OF_STATUSES)
-
     def _bound_reader(self) -> StatusReader:
         if self._reader is None:
             raise LimetaskError(
@@ -126,10 +122,10 @@ def seconds(timeout: object) -> float:
 
 def _float_of(value: object) -> float:
     """Return a number as a float, NaN for what is none or is too large for one."""
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat):
+    if isinstance(value, bool) or not hasattr(type(value), "__float__"):  # SupportsFloat asks the same, and slowly
         return math.nan
     try:
-        return float(value)
+        return float(cast(SupportsFloat, value))
     except Exception:  # noqa: BLE001 - such as of Decimal("sNaN") and 10**400, or of the value's own code
         return math.nan
 

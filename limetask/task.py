@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from limetask.application import AnyApplication
 from limetask.client import TaskCall, send_task
 from limetask.default_names import default_name
-from limetask.other_names import OF_TASKS, no_attribute
+from limetask.other_names import OF_TASKS, advising
 from limetask.registry import TaskDeclaration, register
 from limetask.status import TaskStatus
 from limetask.topology import QoS
@@ -19,6 +19,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result", covariant=True)
 
 
+@advising(OF_TASKS)
 class Task(TaskDeclaration, Generic[App, Parameters, Result]):
     """A declared task. Call it to run it here and now; `send` it to have a worker run it."""
 
@@ -37,11 +38,6 @@ class Task(TaskDeclaration, Generic[App, Parameters, Result]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
-
-    if not TYPE_CHECKING:  # type checkers would believe that there is every attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            no_attribute(self, name, OF_TASKS)
 
     def __reduce__(self) -> str:
         # As a function is pickled: by its name in its module, where whoever loads it finds the task.

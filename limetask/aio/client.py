@@ -12,6 +12,7 @@ from functools import partial
 from types import BuiltinFunctionType
 from typing import Any
 
+from limetask import ids
 from limetask.aio.connection import Connection
 from limetask.aio.listener import Listener
 from limetask.aio.subscription import Subscription
@@ -43,6 +44,7 @@ class Client:
 
     def __init__(self, settings: Settings, former: Client | None = None) -> None:
         """`former` is the loop's client for other settings, closed as soon as somebody can wait for it."""
+        ids.begin_in_this_process()
         self.settings = settings
         self._former = former
         self._names = Names(settings.namespace)

@@ -14,7 +14,7 @@ from typing import Any
 from pika import data, frame, spec
 from pika.exceptions import ShortStringTooLong
 
-from limetask.amqp.headers import decode_name, decode_table, text_or_bytes
+from limetask.amqp.headers import decode_name, decode_table
 from limetask.message import Envelope
 
 METHOD, HEADER, BODY = spec.FRAME_METHOD, spec.FRAME_HEADER, spec.FRAME_BODY
@@ -203,25 +203,30 @@ _short_text = lru_cache(maxsize=1024)(_encode_short_text)
 
 
 def _decode_headers(buffer: bytes, offset: int) -> tuple[dict[str, Any], int]:
-    """Return what `decode_table` does: texts and the shorter numbers, which most headers are, are read here."""
+    """Return what `decode_table` does: texts and the shorter numbers, which most headers are, are read here.
+
+    In one function, since each message has some headers, and calls are what takes the time.
+    """
     headers: dict[str, Any] = {}
     start = offset
     offset += _SIZE.size
     end = offset + _SIZE.unpack_from(buffer, start)[0]
     try:
         while offset < end:
-            name, offset = decode_name(buffer, offset)
+            begin = offset + 1
+            offset = begin + buffer[offset]
+            name = buffer[begin:offset].decode()
             kind = buffer[offset]
             if kind == _TEXT:
                 begin = offset + _TEXT_VALUE.size
                 offset = begin + _SIZE.unpack_from(buffer, offset + 1)[0]
-                headers[name] = text_or_bytes(buffer[begin:offset])
+                headers[name] = buffer[begin:offset].decode()
             elif kind == _INT:
                 headers[name] = _INT_VALUE.unpack_from(buffer, offset)[1]
                 offset += _INT_VALUE.size
             else:
                 return decode_table(buffer, start)
-    except (IndexError, struct.error):
+    except (IndexError, struct.error, UnicodeDecodeError):
         return decode_table(buffer, start)
     return headers, end
 

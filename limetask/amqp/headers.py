@@ -59,8 +59,12 @@ def add_header(headers: dict[Any, Any], name: Any, encoded: bytes, offset: int) 
 
 def decode_name(encoded: bytes, offset: int) -> tuple[Any, int]:
     """Return a text of up to 255 bytes, and where it ends; what is no UTF-8 stays bytes, as in pika."""
-    end = offset + 1 + encoded[offset]
-    return text_or_bytes(encoded[offset + 1 : end]), end
+    begin = offset + 1
+    end = begin + encoded[offset]
+    try:
+        return encoded[begin:end].decode(), end
+    except UnicodeDecodeError:
+        return encoded[begin:end], end
 
 
 def tolerate_strange_headers() -> None:

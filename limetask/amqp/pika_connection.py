@@ -32,6 +32,8 @@ OnDelivery = Callable[[bytes, int, bool, bytes, Envelope], None]
 OnConfirm = Callable[[int, bool, bool], None]
 """Gets a publish's number, whether all before it are meant too, and whether the broker has taken it."""
 
+_Take = Callable[[bytes, int, int], bool]
+
 
 class PikaConnection(AsyncioConnection):  # type: ignore[misc]
     """An AsyncioConnection that hands deliveries and confirms of one channel to us directly.
@@ -44,7 +46,7 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._unwritten: list[bytes] = []
-        self._messages: _Messages | None = None
+        self._takers: dict[tuple[int, int], _Take] = {}
 
     @classmethod
     def create_connection(
@@ -68,7 +70,12 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]
 
     def hand_over(self, channel_number: int, on_delivery: OnDelivery, on_confirm: OnConfirm) -> None:
         """Hand over the deliveries and the confirms of this channel from now on; pika's channel does not see them."""
-        self._messages = _Messages(channel_number, on_delivery, on_confirm)
+        messages = _Messages(on_delivery, on_confirm)
+        self._takers = {
+            (METHOD, channel_number): messages.take_method,
+            (HEADER, channel_number): messages.take_header,
+            (BODY, channel_number): messages.take_body,
+        }
 
     def write(self, frames: bytes) -> None:
         """Send frames after all that were sent before."""
@@ -101,28 +108,20 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]
             if buffer[end - 1] != FRAME_END:
                 raise InvalidFrameError("a frame does not end where it should")
             self.bytes_received += end - begin
-            if not self._is_of_message(kind, channel_number, buffer, begin + FRAME_HEADER.size, end - 1):
+            take = self._takers.get((kind, channel_number))
+            if take is None or not take(buffer, begin + FRAME_HEADER.size, end - 1):
                 self._process_frame(frame.decode_frame(buffer[begin:end])[1])
             begin = end
         self._frame_buffer = buffer[begin:]
 
-    def _is_of_message(self, kind: int, channel_number: int, buffer: bytes, begin: int, end: int) -> bool:
-        """Take a frame, whose payload is between `begin` and `end`, if it is for us; return False if it is for pika."""
-        messages = self._messages
-        if messages is None or messages.channel_number != channel_number:
-            return False
-        if kind == METHOD:
-            return messages.take_method(buffer, begin)
-        if kind == HEADER:
-            return messages.take_header(buffer, begin, end)
-        return kind == BODY and messages.take_body(buffer, begin, end)
-
 
 @dataclass(slots=True)
 class _Messages:
-    """Puts the messages of one channel together, frame by frame. Each `take` returns False for what is for pika."""
+    """Puts the messages of one channel together, frame by frame.
 
-    channel_number: int
+    Each `take` gets a frame's payload, between `begin` and `end`, and returns False if it is for pika.
+    """
+
     on_delivery: OnDelivery
     on_confirm: OnConfirm
     _delivery: tuple[bytes, int, bool, bytes] | None = None
@@ -130,7 +129,7 @@ class _Messages:
     _missing_bytes: int = 0
     _body: list[bytes] = field(default_factory=list)
 
-    def take_method(self, buffer: bytes, begin: int) -> bool:
+    def take_method(self, buffer: bytes, begin: int, _end: int) -> bool:
         self._delivery = decode_delivery(buffer, begin)
         if self._delivery is not None:
             return True

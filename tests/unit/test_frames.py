@@ -117,7 +117,7 @@ class Reader:
         self.connection = PikaConnection.__new__(PikaConnection)
         self.connection._frame_buffer = b""
         self.connection.bytes_received = 0
-        self.connection._messages = None
+        self.connection._takers = {}
         self.connection._process_frame = self.left.append
         self.connection.hand_over(
             CHANNEL,
@@ -211,7 +211,7 @@ class TestDecoding:
 
     def test_what_comes_before_a_channel_is_handed_over_is_pikas(self) -> None:
         reader = Reader()
-        reader.connection._messages = None
+        reader.connection._takers = {}
         reader.read(delivery(1, OURS, b"x"), 1000)
         assert len(reader.left) == 3
 

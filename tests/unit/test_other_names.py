@@ -62,6 +62,8 @@ def test_an_attribute_of_celery_is_told_with_what_to_use_instead(owner: Any, nam
     assert str(caught.value).startswith(f"a {type(owner).__name__} has no attribute {name!r}: ")
     assert advice in str(caught.value)
     assert not hasattr(owner, name)
+    assert not hasattr(type(owner), name)
+    assert name not in dir(owner)
 
 
 @pytest.mark.parametrize("owner", [add, STATUS])
@@ -69,6 +71,7 @@ def test_any_other_attribute_is_missing_as_ever(owner: Any) -> None:
     """Nothing is made up, and what looks for special attributes finds none."""
     with pytest.raises(AttributeError, match=r"has no attribute 'wiat'$"):
         _ = owner.wiat
+    assert "wait" in dir(STATUS)
     for of_other_protocols in ("__array__", "__html__", "_repr_html_", "__await__"):
         assert not hasattr(owner, of_other_protocols)
     assert copy.copy(owner) == owner

@@ -396,7 +396,8 @@ class Consumer:
             self._limits.process_is_spoilt(f"task {work.message.identity.task_name} exceeded its time limit")
 
     def _on_ended(self, work: Work, ended: asyncio.Future[Outcome]) -> None:
-        if not _is_suspect(work):
+        ran_alone = _is_suspect(work)
+        if not ran_alone:
             self._coroutines -= work.declaration.is_async
         if work.cut_off_timer is not None:
             work.cut_off_timer.cancel()
@@ -413,7 +414,7 @@ class Consumer:
             self._settler.refused_after_start(work, outcome, outcome.refusal, self._let_go)
         else:
             self._settler.ended(work, outcome, self._let_go)
-            if not _is_suspect(work):  # else its own process has logged it
+            if not ran_alone:  # else its own process has logged it
                 self._end_lines.add(work, outcome)
         self._release(work)
         self._limits.count_ended_task()
@@ -447,4 +448,5 @@ def _unexpected(verdict: Verdict) -> str:
 
 
 def _may_be_elsewhere(envelope: Envelope) -> bool:
-    return has_flag(envelope, "repeated") or has_flag(envelope, "put_off")
+    headers = envelope.headers or {}
+    return bool(headers.get("repeated") or headers.get("put_off"))

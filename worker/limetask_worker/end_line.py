@@ -26,6 +26,8 @@ class EndLines:
 
     def add(self, work: Work, outcome: Outcome) -> None:
         """Log this end soon. Call it when the end has been published."""
+        if not _is_worth_a_line(outcome):
+            return
         if not self._ended:
             asyncio.get_running_loop().call_soon(self._log)
         self._ended.append((work, outcome))
@@ -42,11 +44,10 @@ def log_end(work: Work, outcome: Outcome) -> None:
     They see it in the body's own context, with what the body has set there. A TaskFailure was raised on purpose: it is
     a warning, all other failures are errors.
     """
-    size = len(outcome.result or b"")
-    if size > _WARN_RESULT_BYTES:
+    if _has_large_result(outcome):
         logger.warning(
             "the result takes %d bytes: a result is a summary, keep the data where it belongs",
-            size,
+            len(outcome.result or b""),
             extra={WORK_FIELD: work},
         )
     level = _level_of(outcome)
@@ -55,6 +56,14 @@ def log_end(work: Work, outcome: Outcome) -> None:
             _log(level, work, outcome)
         else:
             outcome.context.run(_log, level, work, outcome)
+
+
+def _is_worth_a_line(outcome: Outcome) -> bool:
+    return logger.isEnabledFor(_level_of(outcome)) or _has_large_result(outcome)
+
+
+def _has_large_result(outcome: Outcome) -> bool:
+    return outcome.result is not None and len(outcome.result) > _WARN_RESULT_BYTES
 
 
 def _log(level: int, work: Work, outcome: Outcome) -> None:

@@ -129,14 +129,15 @@ class Settler:
         if not work.declaration.acks_late and not work.is_settled:
             self._note_unacked_end()
         completion = self._completion(work, outcome)
+        routing_key = completion.routing_key
         envelope = encode_completion(completion, outcome.result)
-        self._unreported[work.key] = completion.routing_key, envelope
+        self._unreported[work.key] = routing_key, envelope
         if self._keeping is None:
             self._keep_unreported()
         reply_to = work.message.identity.reply_to
         self._publish(
             self._names.completions_exchange,
-            completion.routing_key,
+            routing_key,
             envelope,
             confirmed,
             copy_to=reply_to if reply_to and self._names.is_reply_key(reply_to) else None,
