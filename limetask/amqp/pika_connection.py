@@ -32,6 +32,8 @@ OnDelivery = Callable[[bytes, int, bool, bytes, Envelope], None]
 OnConfirm = Callable[[int, bool, bool], None]
 """Gets a publish's number, whether all before it are meant too, and whether the broker has taken it."""
 
+_HEADER_BYTES = FRAME_HEADER.size
+
 _Take = Callable[[bytes, int, int], bool]
 
 
@@ -99,6 +101,7 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]
 
     def _on_data_available(self, data_in: bytes) -> None:
         buffer = self._frame_buffer + data_in if self._frame_buffer else data_in
+        self.bytes_received += len(data_in)
         begin, available = 0, len(buffer)
         while begin + FRAME_OVERHEAD_BYTES <= available:
             kind, channel_number, size = FRAME_HEADER.unpack_from(buffer, begin)
@@ -107,9 +110,8 @@ class PikaConnection(AsyncioConnection):  # type: ignore[misc]
                 break
             if buffer[end - 1] != FRAME_END:
                 raise InvalidFrameError("a frame does not end where it should")
-            self.bytes_received += end - begin
             take = self._takers.get((kind, channel_number))
-            if take is None or not take(buffer, begin + FRAME_HEADER.size, end - 1):
+            if take is None or not take(buffer, begin + _HEADER_BYTES, end - 1):
                 self._process_frame(frame.decode_frame(buffer[begin:end])[1])
             begin = end
         self._frame_buffer = buffer[begin:]

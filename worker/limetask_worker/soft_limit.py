@@ -13,10 +13,12 @@ from typing import Any
 from limetask.errors import SoftTimeLimitExceeded
 from limetask_worker.deadlines import deadlines
 
+_NO_LIMIT = contextlib.nullcontext()
+
 
 def soft_limit_in_thread(seconds: float | None) -> contextlib.AbstractContextManager[None]:
     """Have the exception raised in this thread if the block takes longer; it interrupts Python code, not a C call."""
-    return contextlib.nullcontext() if seconds is None else _limited(seconds)
+    return _NO_LIMIT if seconds is None else _limited(seconds)
 
 
 @contextlib.contextmanager
