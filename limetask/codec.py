@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -228,7 +229,7 @@ def shown(value: object) -> str:
 
 def _text(headers: Mapping[str, Any], name: str, most_bytes: int) -> str:
     value = headers.get(name)
-    if type(value) is str and value.isascii() and 0 < len(value) <= most_bytes and "\x00" not in value:
+    if is_plain(value, most_bytes):
         return value
     if isinstance(value, bytes):  # as some clients send texts
         with contextlib.suppress(UnicodeDecodeError):
@@ -240,6 +241,17 @@ def _text(headers: Mapping[str, Any], name: str, most_bytes: int) -> str:
     if len(value.encode("utf-8", "surrogatepass")) > most_bytes:
         raise MessageRefusedError(f"header {name!r} is longer than {most_bytes} bytes: {shown(value)}")
     return value
+
+
+def is_plain(value: object, most_bytes: int) -> TypeGuard[str]:
+    """Return True for a text of ASCII that is neither empty nor too long, as nearly all names are."""
+    return type(value) is str and len(value) <= most_bytes and _is_plain_name(value)
+
+
+# There are as many as names of tasks and applications: each message has both. Longer texts must not be kept here.
+@lru_cache(maxsize=8192)
+def _is_plain_name(value: str) -> bool:
+    return value.isascii() and value != "" and "\x00" not in value
 
 
 def valid_text(text: str) -> str:

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from limetask import ids
-from limetask.codec import MAX_ATTEMPT, shown
+from limetask.codec import MAX_ATTEMPT, is_plain, shown
 from limetask.errors import MessageRefusedError
 from limetask.handlers import MAX_HANDLER_NAME_BYTES
 from limetask.message import MessageKind
@@ -60,7 +60,7 @@ def name_of(value: Any) -> str:
 
 def task_name_of(value: Any) -> str:
     """Return a task's name: should the task be lost, its failure is published with it in the routing key."""
-    if type(value) is str and value.isascii() and 0 < len(value) <= MAX_TASK_NAME_BYTES and "\x00" not in value:
+    if is_plain(value, MAX_TASK_NAME_BYTES):
         return value
     return _short(name_of(value), MAX_TASK_NAME_BYTES)
 
