@@ -64,6 +64,7 @@ class Letter:
     routing_key: str
     headers: Mapping[str, Any]
     body: bytes
+    message_id: str | None = None
 
     @property
     def event(self) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def take_all(broker_url: str, queue: str, count: int, timeout: float = 20.0) -> 
     with channel_to(broker_url) as channel:
         for method, properties, body in channel.consume(queue, auto_ack=True, inactivity_timeout=0.1):
             if method is not None:
-                letters.append(Letter(method.routing_key, properties.headers or {}, body))
+                letters.append(Letter(method.routing_key, properties.headers or {}, body, properties.message_id))
             if len(letters) == count:
                 return letters
             assert time.monotonic() < deadline, f"{queue} held {len(letters)} messages, not {count}"

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+from limetask import ids
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.session import Session, open_pika_connection
@@ -35,6 +36,7 @@ class Connection:
 
     def __init__(self, settings: Settings, purpose: str) -> None:
         """Raises ConfigurationError if the settings' `broker_url` is not an AMQP URL, or a file for TLS is wrong."""
+        ids.begin_in_this_process()
         self._parameters = connection_parameters(settings, purpose)
         self._namespace = settings.namespace
         self._topology = topology(Names(settings.namespace))

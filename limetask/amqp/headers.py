@@ -59,12 +59,8 @@ def add_header(headers: dict[Any, Any], name: Any, encoded: bytes, offset: int) 
 
 def decode_name(encoded: bytes, offset: int) -> tuple[Any, int]:
     """Return a text of up to 255 bytes, and where it ends; what is no UTF-8 stays bytes, as in pika."""
-    begin = offset + 1
-    end = begin + encoded[offset]
-    try:
-        return encoded[begin:end].decode(), end
-    except UnicodeDecodeError:
-        return encoded[begin:end], end
+    end = offset + 1 + encoded[offset]
+    return _text_or_bytes(encoded[offset + 1 : end]), end
 
 
 def tolerate_strange_headers() -> None:
@@ -87,7 +83,7 @@ def _decode_value(encoded: bytes, offset: int, levels: int) -> tuple[Any, int]:
     begin = offset + _SIZED
     end = begin + _SIZE.unpack_from(encoded, offset + 1)[0]
     if kind == _TEXT:
-        return text_or_bytes(encoded[begin:end]), end
+        return _text_or_bytes(encoded[begin:end]), end
     if kind == _BYTES:
         return encoded[begin:end], end
     if not levels:
@@ -112,7 +108,7 @@ def _decode_inner_table(encoded: bytes, offset: int, end: int, levels: int) -> d
     return values
 
 
-def text_or_bytes(encoded: bytes) -> Any:
+def _text_or_bytes(encoded: bytes) -> Any:
     """Return a text, or the bytes of what is none: what they are for decides whether that matters."""
     try:
         return encoded.decode()

@@ -11,7 +11,6 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 import pika
 
-from limetask import ids
 from limetask.amqp.tls import check_no_tls_is_meant, tls_context
 from limetask.errors import BrokerUrlError
 from limetask.settings import Settings, stray_characters
@@ -51,7 +50,6 @@ _SEVERAL_HOSTS = "it names several hosts, and limetask takes one: a name or a lo
 
 def connection_parameters(settings: Settings, purpose: str) -> Any:
     """Return pika's parameters for a connection with these settings; raises ConfigurationError if they are wrong."""
-    ids.begin_in_this_process()
     parameters = parse_url(settings.broker_url)
     parameters.ssl_options = _tls_options(settings, parameters)
     parameters.heartbeat = settings.heartbeat

@@ -48,13 +48,14 @@ FORKS = """
 
 
 def test_processes_that_were_forked_without_pythons_hooks_send(settings: Settings, tmp_path: Path) -> None:
-    """Parent and children each send on connections of their own, with ids that no other process gives to events."""
+    """Parent and children each send on connections of their own, with ids that no other process gives to messages."""
     with subscriber(settings.broker_url, settings.namespace, "shop.#") as events:
         assert output_of(settings, FORKS, tmp_path) == "0\n0\n"
         told = events.wait_for(8)
     assert len({event["id"] for event in told}) == 8
     letters = take_all(settings.broker_url, Names(settings.namespace).task_queue("default"), 16)
     assert len({letter.headers["task_id"] for letter in letters}) == 16
+    assert len({letter.message_id for letter in letters}) == 16
 
 
 FORKED_WITH_A_CONNECTION = """
