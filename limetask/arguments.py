@@ -24,6 +24,7 @@ MAX_NESTING = 500
 _TOO_DEEP = f"nested more than {MAX_NESTING} levels deep"
 # All bytes but those with which msgpack begins a list or a map.
 _NO_CONTAINERS = bytes(byte for byte in range(256) if not (0x80 <= byte <= 0x9F or 0xDC <= byte <= 0xDF))
+_TEXTS = frozenset({str})
 # Has msgpack make an aware datetime of its own standard type for moments, as other languages send it.
 _AS_DATETIME = 3
 
@@ -72,7 +73,7 @@ def decode_arguments(body: bytes) -> tuple[list[Any], dict[str, Any]]:
         raise MessageRefusedError("the body is not {args, kwargs}")
     args, kwargs = fields.get("args"), fields.get("kwargs")
     args, kwargs = [] if args is None else args, {} if kwargs is None else kwargs
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or not all(isinstance(key, str) for key in kwargs):
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not _TEXTS.issuperset(map(type, kwargs)):
         raise MessageRefusedError("the body is not {args, kwargs}: a list, and a map whose keys are texts")
     if len(body) > MAX_NESTING and _is_too_deep(body, (args, kwargs)):
         raise MessageRefusedError(f"the body is {_TOO_DEEP}")

@@ -40,7 +40,7 @@ def encode_json(value: Any, max_bytes: int, what: str, advice: str = "keep the d
     """
     try:
         encoded = _dumps(value)
-        holds_no_number = b"null" in encoded and _holds_no_number(value)
+        holds_no_number = b"null" in encoded and value is not None and _holds_no_number(value)
     except SoftTimeLimitExceeded:  # of the task that publishes an event
         raise
     except Exception as exc:  # orjson.JSONEncodeError is a TypeError; a value's own code may raise anything

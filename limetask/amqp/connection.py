@@ -279,7 +279,15 @@ class Connection:
 
     def holds(self, delivery: Delivery) -> bool:
         """Return True while a delivery is still ours to ack: its connection has not been lost since."""
-        return self._session is not None and self._session.is_alive and delivery.epoch == self._session.epoch
+        return delivery.epoch == self.live_epoch
+
+    @property
+    def live_epoch(self) -> int | None:
+        """The epoch whose deliveries are held, None without a connection: for many of them at once, as it is quicker.
+
+        It may change with each turn of the loop.
+        """
+        return self._session.epoch if self._session is not None and self._session.is_alive else None
 
     def renew(self, reason: str) -> None:
         """Connect again: what the connection had on the broker seems to be gone. Without effect if there is none."""

@@ -87,7 +87,8 @@ class Session:
         self._channel.add_on_return_callback(self._on_return)
         self._channel.add_callback(lambda _: self._getting.set_result(None), [pika.spec.Basic.GetEmpty], False)
         self._channel_number = self._channel.channel_number
-        self._has_small_frames = self._connection.params.frame_max < DEFAULT_FRAME_BYTES
+        self._frame_bytes = self._connection.params.frame_max
+        self._has_small_frames = self._frame_bytes < DEFAULT_FRAME_BYTES
         self._connection.hand_over(self._channel_number, self._on_delivery, self._on_confirm)
         await self._call(partial(self._channel.confirm_delivery, lambda _: None))
 
@@ -163,7 +164,7 @@ class Session:
         confirmed: asyncio.Future[None] = self._loop.create_future()
         self._acks.flush()  # in the order in which it was asked for: what is refused closes the channel
         if self._has_small_frames and envelope.kind == MessageKind.DEAD_LETTER:
-            envelope = fitting_dead_letter(envelope, self._connection.params.frame_max)
+            envelope = fitting_dead_letter(envelope, self._frame_bytes)
         try:
             self._write(
                 encode_publish(
@@ -173,7 +174,7 @@ class Session:
                     envelope,
                     copy_to,
                     mandatory=mandatory,
-                    frame_bytes=self._connection.params.frame_max,
+                    frame_bytes=self._frame_bytes,
                 )
             )
         except pika_errors.AMQPError as exc:

@@ -333,10 +333,11 @@ class Consumer:
         taken: list[Work] = []
         gone: list[Work] = []
         room = window - self._in_window()
+        live_epoch = self._connection.live_epoch
         while waiting and len(taken) < room:
             work = waiting.popleft()
             known = self._in_hand.get(work.key)
-            if not self._connection.holds(work.delivery):
+            if work.delivery.epoch != live_epoch:
                 gone.append(work)
             elif known is not None:
                 self._adopt(known, work)

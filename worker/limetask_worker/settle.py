@@ -226,9 +226,10 @@ class Settler:
     ) -> None:
         is_recorded = confirmed.exception() is None
         sure: list[Work] = []
+        live_epoch = self._consuming.live_epoch
         for work in batch:
             is_in_time = work.declaration.acks_late or work.age < SURE_SECONDS
-            if is_recorded and is_in_time and self._consuming.holds(work.delivery):
+            if is_recorded and is_in_time and work.delivery.epoch == live_epoch:
                 sure.append(work)
             else:
                 doubt(work)
