@@ -37,6 +37,8 @@ class Place:
             "LIMETASK_BROKER_URL": self.broker_url,
             "LIMETASK_STORE_URL": self.store_url,
             "LIMETASK_NAMESPACE": self.namespace,
+            # Only limetask comes from a checkout: else it alone would be compiled anew by each process.
+            "PYTHONDONTWRITEBYTECODE": "",
         }
 
     @classmethod
