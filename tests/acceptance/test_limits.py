@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -58,6 +59,29 @@ def test_a_hard_limit_ends_the_task_and_replaces_its_process(
         assert len((tmp_path / "late").read_text().splitlines()) == 1  # it was not run again
         assert len(events.wait_for(4)) == 4
     eventually(lambda: early.refresh().is_completed() and late.refresh().is_completed())
+
+
+def test_what_waits_behind_a_body_without_end_runs_elsewhere(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Tasks that are started ahead when a body is cut off need not wait for its thread, nor exceed a limit there."""
+    start_worker(settings, "shop", "--processes", "1", "--slots", "2")
+    trace = str(tmp_path / "trace")
+    quick = [TaskCall("shop.tasks.add", "acme", (number, 1)) for number in range(100)]
+    assert_success(send_tasks(quick))  # others may be started ahead now
+    endless = send_task("shop.limited.sleep", "acme", str(tmp_path / "endless"), 60.0)
+    eventually(lambda: endless.refresh().status is Status.STARTED)
+    soon_cut_off = time.monotonic() + 0.7
+    waiting = []
+    while time.monotonic() < soon_cut_off:  # what waits for longer than half a second goes back
+        waiting.append(send_task("shop.limited.sleep", "acme", trace, 0.0))
+    long = send_task("shop.tasks.sleep", "acme", 5.0)  # takes the other slot
+    while not endless.refresh().is_completed():
+        waiting.append(send_task("shop.limited.sleep", "acme", trace, 0.0))
+        waiting.append(send_task("shop.tasks.add", "acme", 1, 2))
+    assert_success((*waiting, long))
+    runs = [status for status in waiting if status.refresh().result is None]
+    assert len(Path(trace).read_text().splitlines()) == len(runs)
 
 
 def test_a_body_that_holds_up_its_process_is_cut_off_all_the_same(

@@ -294,6 +294,10 @@ class Consumer:
             self._connection.give_back(work.delivery)
         if self._is_stopped:
             return  # what is recorded as started runs yet
+        self._give_up_unbegun()
+
+    def _give_up_unbegun(self) -> None:
+        """Leave to others what is recorded as started here and has not begun."""
         for work in self._executor.take_back():
             del self._running[work.key]
             self._give_up(work)
@@ -308,6 +312,10 @@ class Consumer:
         self._fill_slots()
 
     def _fill_slots(self) -> None:
+        if self._limits.spoilt.is_set():
+            # A body that was cut off goes on in its thread: who waited for that would be cut off without having begun.
+            self._give_up_unbegun()
+            return
         for waiting in (self._granted, self._ready):
             while waiting and self._has_place_for(waiting[0]):
                 work = waiting.popleft()
