@@ -101,6 +101,7 @@ def test_a_removed_release_is_told(settings: Settings, start_worker: StartWorker
 
 FAILING_AT_TIMES = """
     import os
+    import time
     from pathlib import Path
     from limetask import event_handler, task, worker_process_started
 
@@ -121,6 +122,13 @@ FAILING_AT_TIMES = """
     @task
     def ping(app):
         return os.getpid()
+
+    @task(acks_late=True)
+    def hold(app):
+        with (HERE / "begun").open("a") as begun:
+            print(os.getpid(), file=begun)
+        while not (HERE / "release").exists():
+            time.sleep(0.01)
 """
 
 
@@ -141,6 +149,29 @@ def test_a_replacement_whose_code_fails_for_a_while_is_started_again(
     assert send_task("at_times.ping", "acme").wait(20).status is Status.SUCCESS
     flag.unlink()
     eventually(lambda: len(set(worker.child_pids(module)) - {before[0]}) == len(before))
+    assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("what", ["hook", "import"])
+def test_a_lone_task_whose_process_cannot_start_for_a_while_has_not_begun(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path, what: str
+) -> None:
+    """A late task that was lost with its worker waits until its own process can start: that is no further loss."""
+    write_files(tmp_path / "code", {"at_times/__init__.py": FAILING_AT_TIMES})
+    package = tmp_path / "code" / "at_times"
+    worker = start_worker(settings, "at_times", "--processes", "2", folder=tmp_path / "code")
+    held = send_task("at_times.hold", "acme")
+    begun = package / "begun"
+    eventually(lambda: begun.exists() and begun.read_text().endswith("\n"))
+    flag = package / what
+    flag.touch()
+    os.kill(int(begun.read_text()), signal.SIGKILL)
+    eventually(lambda: held.refresh().is_completed() or worker.log.count("a lone task could be started: ") >= 5, 60)
+    assert held.refresh().status is Status.STARTED
+    flag.unlink()
+    (package / "release").touch()
+    assert held.wait(30).status is Status.SUCCESS
+    assert len(begun.read_text().splitlines()) == 2
     assert worker.stop() == 0
 
 

@@ -18,7 +18,7 @@ from limetask.message import TaskIdentity, TaskMessage
 from limetask.registry import TaskDeclaration
 from limetask_worker import solo
 from limetask_worker.control import ChildOptions
-from limetask_worker.solo import SoloRunner
+from limetask_worker.solo import SoloNotStartedError, SoloRunner
 from limetask_worker.work import Work
 from tests.worker import environment_of
 
@@ -53,7 +53,9 @@ def test_it_waits_until_it_can_be_started(
 
     async def run() -> bytes | None:
         with no_free_descriptor():
-            running = asyncio.ensure_future(SoloRunner(ChildOptions("host.1", ("shop",))).run(add_one_and_two()))
+            running = asyncio.ensure_future(
+                SoloRunner(ChildOptions("host.1", ("shop",))).run(add_one_and_two(), lambda: None)
+            )
             async with asyncio.timeout(20):
                 while "no process for a lone task could be started" not in caplog.text:
                     await asyncio.sleep(0.01)
@@ -65,3 +67,20 @@ def test_it_waits_until_it_can_be_started(
 
     with caplog.at_level(logging.ERROR):
         assert asyncio.run(run()) == b"3"
+
+
+def test_it_is_given_up_when_no_process_gets_ready(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker may have the code, or the threads, that are missing here; the body has not begun."""
+    for name, value in environment_of(settings).items():
+        monkeypatch.setenv(name, value)
+    begun: list[str] = []
+
+    async def run() -> None:
+        runner = SoloRunner(ChildOptions("host.1", ("shop.there_is_no_such_module",)), patience=0.0)
+        with pytest.raises(SoloNotStartedError, match="exit code 1"):
+            async with asyncio.timeout(60):
+                await runner.run(add_one_and_two(), lambda: begun.append("begun"))
+        await asyncio.wait(solo._ending)
+
+    asyncio.run(run())
+    assert begun == []

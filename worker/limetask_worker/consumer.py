@@ -37,7 +37,7 @@ from limetask_worker.marks import Marks
 from limetask_worker.pace import Pace
 from limetask_worker.settle import Settler
 from limetask_worker.similar import similar_name
-from limetask_worker.solo import SoloDiedError, SoloRunner
+from limetask_worker.solo import SoloDiedError, SoloNotStartedError, SoloRunner
 from limetask_worker.timings import FORMER_HOLDER_SECONDS, SURE_SECONDS
 from limetask_worker.work import Outcome, Work
 
@@ -374,20 +374,29 @@ class Consumer:
 
     def _run(self, work: Work) -> None:
         work.time_limit = self._limits.time_limit_of(work.declaration)
-        ended = self._begin(work)
-        if work.time_limit is not None:
-            loop = asyncio.get_running_loop()
-            work.cut_off_timer = loop.call_later(work.time_limit, self._cut_off, work, ended, work.time_limit)
+        ended = self._run_alone(work) if _is_suspect(work) else self._run_here(work)
         ended.add_done_callback(partial(self._on_ended, work))
         if not work.declaration.acks_late:
             self._settler.ack_when_begun(work)
 
-    def _begin(self, work: Work) -> asyncio.Future[Outcome]:
-        if not _is_suspect(work):
-            self._coroutines += work.declaration.is_async
-            return self._executor.run(work)
-        work.mark.begin()
-        return asyncio.ensure_future(self._solo.run(work))
+    def _run_here(self, work: Work) -> asyncio.Future[Outcome]:
+        self._coroutines += work.declaration.is_async
+        ended = self._executor.run(work)
+        self._limit_time(work, ended)
+        return ended
+
+    def _run_alone(self, work: Work) -> asyncio.Future[Outcome]:
+        def begins() -> None:
+            work.mark.begin()
+            self._limit_time(work, ended)
+
+        ended = asyncio.ensure_future(self._solo.run(work, begins))
+        return ended
+
+    def _limit_time(self, work: Work, ended: asyncio.Future[Outcome]) -> None:
+        if work.time_limit is not None:
+            loop = asyncio.get_running_loop()
+            work.cut_off_timer = loop.call_later(work.time_limit, self._cut_off, work, ended, work.time_limit)
 
     def _cut_off(self, work: Work, ended: asyncio.Future[Outcome], seconds: float) -> None:
         """End a task that exceeds its time limit for everybody else; the body itself only ends with its process."""
@@ -412,10 +421,16 @@ class Consumer:
             work.cut_off_timer.cancel()
         if work.is_cut_off or ended.cancelled():
             return
-        if isinstance(ended.exception(), SoloDiedError):
-            logger.error("%s, running it alone", ended.exception(), extra={WORK_FIELD: work})
-            self._doubt(work)
-            return
+        match ended.exception():
+            case SoloDiedError() as died:
+                logger.error("%s, running it alone", died, extra={WORK_FIELD: work})
+                self._doubt(work)
+                return
+            case SoloNotStartedError() as not_started:
+                logger.error("%s; it goes back to its queue", not_started, extra={WORK_FIELD: work})
+                self._release(work)
+                self._give_up(work)
+                return
         outcome = ended.result()
         if work.body_seconds is not None:
             self._pace.note(work.body_seconds)

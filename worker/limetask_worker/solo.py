@@ -12,6 +12,8 @@ import logging
 import os
 import socket
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NoReturn
@@ -29,7 +31,7 @@ from limetask_worker.control import ChildOptions, Control
 from limetask_worker.end_line import log_end
 from limetask_worker.executor import Executor
 from limetask_worker.loading import LoadingError, load_factory
-from limetask_worker.log_thread import log_thread
+from limetask_worker.log_thread import WORK_FIELD, log_thread
 from limetask_worker.logs import configure_logging, log_start_failure
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.preparing import prepare
@@ -42,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.5
 _LAST_PAUSE_SECONDS = 5.0
+# A process whose import or hook does not end is killed.
+_READY_SECONDS = 300.0
 # One that has answered, or that nobody waits for any more, ends by itself unless something holds it up as a whole.
 _END_SECONDS = STOPPING_SECONDS + 5.0
 
@@ -50,44 +54,84 @@ class SoloDiedError(Exception):
     """The process has ended before its task had."""
 
 
+class SoloNotStartedError(Exception):
+    """There is no process in which the task could begin, and has not been for a while."""
+
+
 @dataclass(frozen=True, slots=True)
 class SoloRunner:
-    """Starts such processes; `options` are those of the task process that it works for."""
+    """Starts such processes; `options` are those of the task process that it works for.
+
+    What does not begin for `patience` seconds is given up.
+    """
 
     options: ChildOptions
+    patience: float = 60.0
 
-    async def run(self, work: Work) -> Outcome:
-        """Run the body elsewhere and return how it ended. Raises SoloDiedError if the process died, with the reason."""
-        process, control = await _started()
+    async def run(self, work: Work, begins: Callable[[], None]) -> Outcome:
+        """Run the body elsewhere and return how it ended; `begins` is called just before it begins.
+
+        Raises SoloDiedError if the process died after that, with the reason, and SoloNotStartedError if none got so
+        far: users' code cannot be imported now, or no process or thread can be started.
+        """
+        process, control = await self._ready_process(work)
+        begins()
         kills = MemoryKills()
         looking = asyncio.ensure_future(kills.watch())
         try:
-            control.send_options(self.options)
-            control.send(_encode_work(work))
+            control.send({"begin": True})
             answer = await _answer_of(process, control)
         finally:
             looking.cancel()
-            # It ends with its line, if its body has not: what it does before its end keeps nobody waiting.
-            control.close()
-            ending = asyncio.ensure_future(_see_to_its_end(process))
-            _ending.add(ending)
-            ending.add_done_callback(_ending.discard)
+            _let_end(process, control)
         if answer is None:
             exit_code = await process.wait()
             raise SoloDiedError(reason_of_death(exit_code, memory_was_short=kills.are_recent()))
         return _decode_outcome(answer)
 
-
-async def _started() -> tuple[ChildProcess, Control]:
-    """Start a process, as soon as that can be done."""
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
-        try:
-            return await start_process("limetask_worker.solo")
-        except (OSError, MemoryError) as exc:
-            logger.error("no process for a lone task could be started: %s; it is tried again in %g s", exc, pause)
+    async def _ready_process(self, work: Work) -> tuple[ChildProcess, Control]:
+        """Return a process that has only to begin the body, as soon as there can be one."""
+        give_up_at = time.monotonic() + self.patience
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return await self._start(work)
+            except (OSError, MemoryError, _NotReadyError) as exc:
+                problem = f"no process for a lone task could be started: {exc}"
+                if time.monotonic() > give_up_at:
+                    raise SoloNotStartedError(problem) from exc
+                logger.error("%s; it is tried again in %g s", problem, pause, extra={WORK_FIELD: work})
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+
+    async def _start(self, work: Work) -> tuple[ChildProcess, Control]:
+        process, control = await start_process("limetask_worker.solo")
+        answer = None
+        try:
+            control.send_options(self.options)
+            control.send(_encode_work(work))
+            async with asyncio.timeout(_READY_SECONDS):
+                answer = await _answer_of(process, control)
+        except TimeoutError:
+            process.kill()
+        finally:
+            if answer is None:
+                _let_end(process, control)
+        if answer is None:
+            raise _NotReadyError(reason_of_death(await process.wait()))
+        return process, control
+
+
+class _NotReadyError(Exception):
+    """A process has ended before it could begin the body."""
+
+
+def _let_end(process: ChildProcess, control: Control) -> None:
+    """Let a process end with its line, if its body has not: what it does before its end keeps nobody waiting."""
+    control.close()
+    ending = asyncio.ensure_future(_see_to_its_end(process))
+    _ending.add(ending)
+    ending.add_done_callback(_ending.discard)
 
 
 _ending: set[asyncio.Future[None]] = set()
@@ -180,6 +224,9 @@ async def _run_task(control: Control) -> None:
     work = _decode_work(request)
     executor.start(coroutines=work.declaration.is_async)
     leave_signals_to_parent(_go_on)
+    control.send({"ready": True})
+    if await control.receive() is None:
+        return
     running = executor.run(work)
     unwanted = asyncio.ensure_future(control.receive())
     waiting: list[asyncio.Future[Any]] = [running, unwanted]
