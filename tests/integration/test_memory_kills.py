@@ -48,6 +48,10 @@ def test_where_nothing_is_told_nothing_is_known(tmp_path: Path) -> None:
     kills = MemoryKills([told])
     told.unlink()
     assert not kills.are_recent()
+    told.write_text("oom_kill 7\n")  # as when it could not be opened for a moment
+    assert not kills.are_recent()
+    told.write_text("oom_kill 8\n")
+    assert kills.are_recent()
 
 
 def test_this_machine_is_understood() -> None:

@@ -42,12 +42,14 @@ class MemoryKills:
 
     def _look(self) -> None:
         count = self._read()
-        if count > self._count:
+        if count is None:
+            return  # with no file descriptor free, say: what is read later must not be taken for a rise
+        if self._count is not None and count > self._count:
             self._rose_at = time.monotonic()
         self._count = count
 
-    def _read(self) -> int:
-        return 0 if self._source is None else _count_in(self._source) or 0
+    def _read(self) -> int | None:
+        return None if self._source is None else _count_in(self._source)
 
 
 def _sources() -> Iterator[Path]:
