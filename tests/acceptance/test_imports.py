@@ -118,11 +118,23 @@ def test_what_is_forked_before_the_first_task_is_no_second_worker(
     assert worker.stop() == 0
 
 
-@pytest.mark.parametrize("where", ["import", "worker_process_started", "worker_process_stopping"])
+LOGGING_HANDLER = """
+    import logging
+
+    class Starting(logging.Handler):
+        def emit(self, record):
+            if not Path("signals").exists():
+                start_one()
+
+    logging.getLogger("limetask_worker.end_line").addHandler(Starting())
+"""
+
+
+@pytest.mark.parametrize("where", ["import", "worker_process_started", "worker_process_stopping", "logging"])
 def test_programs_that_are_started_outside_of_tasks_can_be_stopped(
     settings: Settings, start_worker: StartWorker, tmp_path: Path, where: str
 ) -> None:
-    """A program that a module or a hook starts has no signal blocked or ignored, but those that the worker had so."""
+    """A program that users' code starts has no signal blocked or ignored, but those that the worker had so."""
     look = "import signal; print([s.name for s in signal.pthread_sigmask(signal.SIG_BLOCK, [])],"
     look += " [s.name for s in signal.Signals if signal.getsignal(s) == signal.SIG_IGN])"
     hooks = f"""
@@ -134,10 +146,13 @@ def test_programs_that_are_started_outside_of_tasks_can_be_stopped(
         told = subprocess.run([sys.executable, "-c", {look!r}], capture_output=True, text=True).stdout
         Path("signals").write_text(told)
 
-    {"start_one()" if where == "import" else f"{where}(start_one)"}
+    {"start_one()" if where == "import" else f"{where}(start_one)" if where != "logging" else ""}
     """
+    if where == "logging":
+        hooks += LOGGING_HANDLER
     write_files(tmp_path, {"shelf/tasks.py": TASK + "\n    found = 3\n", "shelf/starting.py": hooks})
     worker = start_worker(settings, "shelf", "--processes", "1", "--roles", "tasks,recorder")
+    assert send_task("shelf.tasks.run", "acme").wait(20).result == 3
     assert worker.stop() == 0
     outside = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
     assert (tmp_path / "signals").read_text() == outside

@@ -115,11 +115,12 @@ class _Child:
         child = cls(control, await control.receive_options())
         options = child._options
         configure_logging(options.log_format, options.log_level, options.worker)
-        log_thread.start()
         lend_streams()
         signals.restore_in_forks()
         spare_other_signals()
         leave_signals_to_parent(control.send_asked)
+        # Now that no signal is held back: a program that a logging handler starts has the mask of this thread.
+        log_thread.start()
         return child
 
     def prepared(self, prepare: Prepare | None) -> Exception | None:

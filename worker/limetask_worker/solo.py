@@ -206,11 +206,11 @@ async def _open(control_socket: socket.socket) -> tuple[Control, ChildOptions]:
     control = await Control.open(control_socket)
     options = await control.receive_options()
     configure_logging(options.log_format, options.log_level, f"{options.worker} solo")
-    log_thread.start()
     lend_streams()
     signals.restore_in_forks()
     spare_other_signals()
     leave_signals_to_parent(_go_on)
+    log_thread.start()
     return control, options
 
 
