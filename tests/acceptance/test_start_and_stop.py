@@ -15,9 +15,22 @@ from limetask.topology import Names
 from tests.broker import channel_to, queue_length
 from tests.proxy import proxy_to
 from tests.waiting import eventually
-from tests.worker import Worker
+from tests.worker import Worker, write_files
 
 StartWorker = Callable[..., Worker]
+
+PATCHING_HOOK = """
+    from limetask import task, worker_process_started
+
+    @worker_process_started
+    def patch():
+        from gevent import monkey
+        monkey.patch_all()
+
+    @task
+    def run(app):
+        pass
+"""
 
 
 def test_the_banner_says_what_runs_where(settings: Settings, start_worker: StartWorker) -> None:
@@ -75,6 +88,17 @@ def test_never_half_a_registry(
     worker = start_worker(settings, *arguments, "--processes", "2", ready=False)
     assert worker.process.wait(30) == 1
     assert worker.log.count(says) == 1
+    assert "at work" not in worker.log
+
+
+def test_threads_replaced_by_a_hook_keep_it_from_starting(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """It would be at work, as it says, and run nothing."""
+    write_files(tmp_path, {"shelf/tasks.py": PATCHING_HOOK})
+    worker = start_worker(settings, "shelf", "--processes", "1", ready=False, folder=tmp_path)
+    assert worker.process.wait(30) == 1
+    assert "by greenlets when the hooks of @worker_process_started ran" in worker.log
     assert "at work" not in worker.log
 
 

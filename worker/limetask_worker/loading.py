@@ -105,11 +105,16 @@ def _import(module: str) -> None:
 
 
 def _check_threads(module: str) -> None:
+    check_threads(f"{module} was imported")
+
+
+def check_threads(event: str) -> None:
+    """Raise LoadingError if greenlets have taken the place of threads; `event` is when it must have happened."""
     patch = who_replaced_threads()
     if patch is not None:
         raise LoadingError(
-            f"{patch} has replaced Python's threads by greenlets when {module} was imported. No task would ever run: "
-            "the worker needs real threads. Have only the web server call it, and not a module that the worker imports"
+            f"{patch} has replaced Python's threads by greenlets when {event}. No task would ever run: the worker "
+            "needs real threads. Have only the web server call it, and not a module that the worker imports"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from limetask.settings import current_settings
-from limetask_worker.loading import load, load_factory
+from limetask_worker.loading import check_threads, load, load_factory
 from limetask_worker.log_thread import hand_over_lines
 from limetask_worker.process_hooks import process_hooks
 
@@ -24,4 +24,5 @@ def prepare(packages: Sequence[str], declared: Callable[[], Mapping[str, Any]]) 
     if declared():
         load_factory(settings.application_factory)
         process_hooks.start()
+        check_threads("the hooks of @worker_process_started ran")
     hand_over_lines()
