@@ -25,7 +25,8 @@ from limetask.unused_queues import LOOK_SECONDS, look_for_use
 LONG_UNHEARD = timedelta(minutes=10)
 """A worker declares its handlers every minute: whatever was not declared for so long, no worker has."""
 
-_JUST_NOW = timedelta(minutes=1)
+# Some declarations may be late, as may be the recorder that hears of them.
+_LATELY = timedelta(minutes=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def prune_handlers(names: Iterable[str], *, look_for: float = LOOK_SECONDS) -> P
     anew; what happens until then does not reach it.
 
     Raises BrokerError if the broker cannot be used or refuses, or if it is in doubt whether a handler is in use, as
-    when a worker has declared it within a minute: its queue is as it was. Raises StoreError if the store cannot be
+    when a worker has declared it within three minutes: its queue is as it was. Raises StoreError if the store cannot be
     read. What was deleted before stays deleted: run it again.
     """
     return asyncio.run(_prune(current_settings(), sorted(set(names)), look_for))
@@ -165,15 +166,15 @@ async def _declared_just_now(settings: Settings) -> set[str]:
     """Return the handlers that a running worker has: one that stands still in a long event may have no consumer."""
     with closing(Store(settings.resolved_store_url)) as store:
         recorded = await asyncio.to_thread(store.handlers)
-    return {one.name for one in recorded if datetime.now(UTC) - one.heard_at < _JUST_NOW}
+    return {one.name for one in recorded if datetime.now(UTC) - one.heard_at < _LATELY}
 
 
 def _in_doubt(names: Sequence[str], deleted: int) -> BrokerError:
     return BrokerError(
         f"{', '.join(names)}: it is in doubt whether it is in use, so its queue was left alone, and {deleted} others "
-        "were deleted. Either a worker has declared it within a minute: stop it, and prune again a minute later. Or "
-        "its queue does not answer, or events went away while nobody was seen to consume them: prune again when "
-        "`rabbitmq-queues quorum_status QUEUE` shows a leader"
+        "were deleted. Either a worker has declared it within three minutes: stop it, and prune again three minutes "
+        "later. Or its queue does not answer, or events went away while nobody was seen to consume them: prune again "
+        "when `rabbitmq-queues quorum_status QUEUE` shows a leader"
     )
 
 
