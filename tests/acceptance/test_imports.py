@@ -52,6 +52,29 @@ def test_asyncio_run_works_at_import(settings: Settings, start_worker: StartWork
     assert worker.stop() == 0
 
 
+def test_what_is_scheduled_at_import_does_not_come_to_our_loop(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """Also without uvloop: users' coroutines do not run beside the connection to the broker."""
+    schedule = """
+    async def leave_trace():
+        Path("ran").touch()
+
+    try:
+        found = 3
+        scheduled = asyncio.ensure_future(leave_trace())
+    except RuntimeError:  # from Python 3.14 on
+        pass
+    """
+    without = "raise ImportError"
+    code = f"    from pathlib import Path\n{TASK}{schedule}"
+    write_files(tmp_path, {"uvloop.py": without, "shelf/tasks.py": code})
+    worker = start_worker(settings, "shelf", "--processes", "1", folder=tmp_path)
+    assert send_task("shelf.tasks.run", "acme").wait(20).result == 3
+    assert worker.stop() == 0
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize("create", ["asyncio.create_task(value())", "asyncio.get_running_loop()"])
 def test_no_loop_runs_at_import(settings: Settings, start_worker: StartWorker, tmp_path: Path, create: str) -> None:
     """A task that a module creates at its import is an error: it would run beside the connection to the broker."""

@@ -77,12 +77,15 @@ def outbox_of_this_process() -> Outbox:
 
 
 def new_runner() -> asyncio.Runner:
-    """Return what runs coroutines on uvloop where there is one, on asyncio's own loop otherwise."""
+    """Return what runs coroutines on uvloop where there is one, on asyncio's own loop otherwise.
+
+    The loop is nobody's current one while it does not run: what a module schedules at its import must not come to it.
+    """
     with contextlib.suppress(ImportError):
         import uvloop
 
         return asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    return asyncio.Runner()
+    return asyncio.Runner(loop_factory=asyncio.new_event_loop)
 
 
 def leave_signals_to_parent(ask: Callable[[], None]) -> None:

@@ -35,7 +35,12 @@ from limetask_worker.log_thread import WORK_FIELD, log_thread
 from limetask_worker.logs import configure_logging, log_start_failure
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.preparing import prepare
-from limetask_worker.process import control_socket_of_this_process, leave_signals_to_parent, spare_other_signals
+from limetask_worker.process import (
+    control_socket_of_this_process,
+    leave_signals_to_parent,
+    new_runner,
+    spare_other_signals,
+)
 from limetask_worker.process_hooks import STOPPING_SECONDS, process_hooks
 from limetask_worker.streams import lend_streams
 from limetask_worker.work import Outcome, Work
@@ -189,7 +194,7 @@ def run_solo() -> NoReturn:
     """Run the task that the control line brings, tell how it ended, and end this process."""
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     exit_code = 0
-    with asyncio.Runner() as runner:
+    with new_runner() as runner:
         control, options = runner.run(_open(control_socket_of_this_process()))
         try:
             prepare(options.packages, declared_tasks)
