@@ -44,7 +44,8 @@ class Delays:
         bound to the exchange of delayed messages, as those of tasks are (see `delayed_binding`); a message whose queue
         is gone when its time has come becomes a dead letter. Headers in which the broker has noted deaths are left out.
 
-        Raises ValueError if `seconds` is more than MAX_DELAY_SECONDS or no number, or the queue's name is too long.
+        Raises TooLargeForBrokerError for a message that the broker would never take, and ValueError if `seconds` is
+        more than MAX_DELAY_SECONDS or no number, or the queue's name is too long.
         """
         delay = whole_seconds(seconds)
         level = _highest_level(delay)

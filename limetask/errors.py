@@ -20,6 +20,7 @@ LimetaskError
 ├── SendError                the task or event was not sent, or it is not known whether it was
 │   ├── ArgumentsError       arguments that a message cannot carry
 │   ├── MessageTooLargeError
+│   │   └── TooLargeForBrokerError  (also BrokerRefusedError) the broker does not take as much
 │   ├── EventError           an event's routing key or body is wrong
 │   ├── SendOutcomeUnknownError  it may have been queued or not
 │   └── PartlySentError      some of send_tasks' tasks
@@ -135,7 +136,7 @@ class ArgumentsError(SendError):
 
 
 class MessageTooLargeError(SendError):
-    """A task's arguments are larger than a message may be."""
+    """A task's arguments, or an event, are larger than a message may be. Nothing was sent."""
 
 
 class EventError(SendError):
@@ -181,6 +182,10 @@ class BrokerUnreachableError(BrokerError):
 
 class BrokerRefusedError(BrokerError):
     """The broker refuses us: user, password, virtual host, permission or a differing queue; or we its certificate."""
+
+
+class TooLargeForBrokerError(MessageTooLargeError, BrokerRefusedError):
+    """A message is larger than the broker takes (`max_message_size` in rabbitmq.conf). It has not got it."""
 
 
 class ConnectionLostError(BrokerError):

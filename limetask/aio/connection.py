@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from limetask.aio.session import Session, open_session
 from limetask.amqp.faults import foreseen, unreachable
+from limetask.amqp.size_limit import SizeLimit
 from limetask.amqp.url import connection_parameters
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUrlError, ConnectionLostError
 from limetask.logs import careful_logger
@@ -48,6 +49,7 @@ class Connection:
         self._wanted = [topology(Names(settings.namespace)), *([wanted] if wanted else [])]
         self._on_open = on_open
         self._session: Session | None = None
+        self._size_limit = SizeLimit()
         self._keeper: asyncio.Task[None] | None = None
         self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
         self._hurry = asyncio.Event()
@@ -78,9 +80,12 @@ class Connection:
     async def publish(self, exchange: str, routing_key: str, envelope: Envelope, *, mandatory: bool = True) -> None:
         """Publish a persistent message, and return when the broker has confirmed it.
 
-        A message that is not mandatory may be for nobody. Raises UnroutableError, NotConfirmedError, BrokerRefusedError
-        or ConnectionLostError (which means: unknown).
+        A message that is not mandatory may be for nobody. Raises UnroutableError, NotConfirmedError,
+        BrokerRefusedError, TooLargeForBrokerError or ConnectionLostError (which means: unknown).
         """
+        refusal = self._size_limit.refusal_of(envelope)
+        if refusal is not None:
+            raise refusal
         if self._session is None:
             raise ConnectionLostError("not connected to the broker")
         await self._session.publish(exchange, routing_key, envelope, mandatory=mandatory)
@@ -105,6 +110,7 @@ class Connection:
                     self._note_success(session)
                     await asyncio.wait([session.closed])
                     self._session = None
+                    self._size_limit.note_end(session.closed.result())
                     logger.warning("the connection to the broker is lost: %s", session.closed.result())
             except Exception as exc:  # noqa: BLE001 - whatever it is, nobody else would connect again
                 failures += 1
@@ -136,6 +142,7 @@ class Connection:
                 waiter.set_result(None)
 
     def _note_failure(self, error: BrokerError) -> None:
+        self._size_limit.note_end(error)
         told = isinstance(error, BrokerRefusedError) and self._tell_waiters(error)
         if not told and str(error) != str(self._last_error):
             logger.warning("%s", error)

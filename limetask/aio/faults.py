@@ -16,6 +16,7 @@ from limetask.amqp.faults import (
     NO_SIGN_OF_LIFE,
     SPEAKS_NO_TLS,
     certificate_refused,
+    channel_closed,
     hung_up,
     is_lasting,
     not_let_in,
@@ -25,11 +26,7 @@ from limetask.amqp.faults import (
     unreachable,
     untrusted_certificate,
 )
-from limetask.amqp.refusals import explain_refusal
-from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
-
-# What the broker calls the exchange without a name when it refuses it.
-_DEFAULT_EXCHANGE = "amq.default"
+from limetask.errors import BrokerError, ConnectionLostError, NotConfirmedError, UnroutableError
 
 
 def map_error(error: BaseException, parameters: Any) -> BrokerError:
@@ -48,7 +45,7 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
             | aiormq_errors.ChannelLockedResource()
             | aiormq_errors.ChannelPreconditionFailed()
         ) as closed:
-            return BrokerRefusedError(explain_refusal(_text_of(closed)))
+            return channel_closed(_text_of(closed))
         case aiormq_errors.ConnectionNotAllowed() as refused if is_lasting(_text_of(refused)):
             return refused_vhost(parameters, _text_of(refused))
         case Exception() as refused if alert := CERTIFICATE_ALERT.search(str(refused)):
@@ -85,15 +82,6 @@ def map_error_of_opening(
             return unreachable(parameters, _text_of(failed))
         case other:
             return hung_up(parameters) if isinstance(other, aiormq_errors.ProtocolSyntaxError) else _lost(other)
-
-
-def fate_of_publish(exchange: str, error: BrokerError) -> BrokerError:
-    """Return what became of a publish that met `error`: unknown if its channel closed, unless that refused it."""
-    if isinstance(error, UnroutableError | NotConfirmedError):
-        return error
-    if isinstance(error, BrokerRefusedError) and f"exchange '{exchange or _DEFAULT_EXCHANGE}'" in str(error):
-        return error
-    return ConnectionLostError(f"closed before the broker confirmed: {error}")
 
 
 def _lost(error: BaseException) -> ConnectionLostError:

@@ -15,11 +15,12 @@ from aiormq.abc import AbstractChannel as UnderlayChannel
 from aiormq.abc import DeliveredMessage
 
 from limetask.aio.declaring import Declarer
-from limetask.aio.faults import fate_of_publish, map_error, map_error_of_opening
+from limetask.aio.faults import map_error, map_error_of_opening
 from limetask.aio.transport import Transport
 from limetask.amqp.cancelling import why_cancelled
+from limetask.amqp.faults import fate_of_publish
 from limetask.codec import fitting_dead_letter
-from limetask.errors import BrokerError, ConnectionLostError
+from limetask.errors import BrokerError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope, MessageKind
 from limetask.topology import Topology
 
@@ -128,8 +129,10 @@ class Session:
         )
         try:
             await self._answer_to(call)
+        except (UnroutableError, NotConfirmedError):
+            raise
         except BrokerError as exc:
-            raise fate_of_publish(exchange, exc) from exc
+            raise fate_of_publish(exchange, envelope, exc) from exc
 
     def ack(self, delivery: Delivery) -> None:
         """Ack a delivery of this session. Without effect if it has ended: the broker has taken the message back."""

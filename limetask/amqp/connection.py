@@ -12,9 +12,17 @@ from limetask import ids
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.session import Session, open_pika_connection
+from limetask.amqp.size_limit import SizeLimit
 from limetask.amqp.unanswered import LOOK_SECONDS
 from limetask.amqp.url import connection_parameters
-from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
+from limetask.errors import (
+    BrokerError,
+    BrokerRefusedError,
+    ConnectionLostError,
+    NotConfirmedError,
+    TooLargeForBrokerError,
+    UnroutableError,
+)
 from limetask.logs import careful_logger
 from limetask.message import Envelope
 from limetask.settings import Settings
@@ -43,6 +51,7 @@ class Connection:
         self._subscriptions: list[Subscription] = []
         self._reply_queue: ReplyQueue | None = None
         self._session: Session | None = None
+        self._size_limit = SizeLimit()
         self._epoch = 0
         self._connected_at = 0.0
         self._waiters: dict[asyncio.Future[None], None] = {}  # in the order in which they came
@@ -135,9 +144,12 @@ class Connection:
         """Publish a persistent message; the future ends when the broker has confirmed it.
 
         `copy_to` is a second routing key on the same exchange that the receivers do not see. A message that is not
-        mandatory may be for nobody. The future fails with UnroutableError, NotConfirmedError, BrokerRefusedError or
-        ConnectionLostError (which means: unknown).
+        mandatory may be for nobody. The future fails with UnroutableError, NotConfirmedError, BrokerRefusedError,
+        TooLargeForBrokerError or ConnectionLostError (which means: unknown).
         """
+        refusal = self._size_limit.refusal_of(envelope)
+        if refusal is not None:
+            return _failed(refusal)
         if self._session is None:
             return _failed(ConnectionLostError("not connected to the broker"))
         return self._session.publish(exchange, routing_key, envelope, copy_to, mandatory=mandatory)
@@ -145,12 +157,24 @@ class Connection:
     async def publish_until_confirmed(self, exchange: str, routing_key: str, envelope: Envelope) -> None:
         """Publish, and again after every reconnect until it is confirmed: for what must not be lost.
 
-        A receiver may see it twice. If there is no queue for it, everything is declared anew.
+        A receiver may see it twice. If there is no queue for it, everything is declared anew. It is for what is small:
+        a broker that takes not even that is asked again until somebody raises its limit.
         """
+        while True:
+            try:
+                return await self.publish_if_it_fits(exchange, routing_key, envelope)
+            except TooLargeForBrokerError as exc:
+                logger.error("publishing again what must not be lost: %s", exc)
+            await asyncio.sleep(_LAST_RETRY_SECONDS)
+
+    async def publish_if_it_fits(self, exchange: str, routing_key: str, envelope: Envelope) -> None:
+        """Do the same for what may be large. Raises TooLargeForBrokerError if the broker does not take as much."""
         await self.until_confirmed(lambda: self.publish(exchange, routing_key, envelope))
 
     async def until_confirmed(self, publish: Callable[[], Awaitable[None]]) -> None:
         """Call and await `publish`, and again after every reconnect, until it raises no BrokerError.
+
+        Raises TooLargeForBrokerError: what is larger than the broker takes would never be confirmed.
 
         For what has to be done anew before it is published again; all else is as in `publish_until_confirmed`.
         """
@@ -159,6 +183,8 @@ class Connection:
             try:
                 await publish()
                 return
+            except TooLargeForBrokerError:
+                raise
             except (ConnectionLostError, NotConfirmedError) as exc:
                 logger.debug("publishing again after: %s", exc)
             except UnroutableError as exc:
@@ -275,7 +301,15 @@ class Connection:
     def give_back(self, delivery: Delivery) -> None:
         """Return a delivery to its queue. Without effect if its connection is gone: it is back already."""
         if self._session is not None and self.holds(delivery):
-            self._session.give_back(delivery.tag)
+            self._session.give_back(delivery.tag, requeue=True)
+
+    def reject(self, delivery: Delivery) -> None:
+        """Have the broker itself make a dead letter of a delivery, whatever its size; the queue must have been made so.
+
+        It is not confirmed. Without effect if the delivery's connection is gone: it is back in its queue.
+        """
+        if self._session is not None and self.holds(delivery):
+            self._session.give_back(delivery.tag, requeue=False)
 
     def holds(self, delivery: Delivery) -> bool:
         """Return True while a delivery is still ours to ack: its connection has not been lost since."""
@@ -307,6 +341,7 @@ class Connection:
             failures = 0
             self._note_success()
             error = await _end_of(session)
+            self._size_limit.note_end(error)
             self._session = None
             logger.warning("the connection to the broker is lost: %s", error)
 
@@ -335,6 +370,7 @@ class Connection:
                 await session.consume(subscription)
 
     def _note_failure(self, error: BrokerError) -> None:
+        self._size_limit.note_end(error)
         told = isinstance(error, BrokerRefusedError) and self._tell_waiters(error)
         if not told and str(error) != str(self._last_error):
             logger.warning("%s", error)

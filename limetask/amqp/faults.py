@@ -10,9 +10,11 @@ from pika import exceptions as pika_errors
 from pika.adapters.utils import connection_workflow
 
 from limetask.amqp.refusals import explain_refusal
+from limetask.amqp.size_limit import SizeRefusedError, fate_of, size_refusal
 from limetask.amqp.url import address_of
 from limetask.errors import BrokerError, BrokerRefusedError, BrokerUnreachableError, ConnectionLostError
 from limetask.logs import careful_logger
+from limetask.message import Envelope
 
 logger = careful_logger(__name__)
 
@@ -24,6 +26,9 @@ CERTIFICATE_ALERT = re.compile(r"\w+_ALERT_(\w*CERTIFICATE\w*|UNKNOWN_CA|HANDSHA
 
 # What a broker says when a virtual host is missing, or the user has no permission in it. Limits stand after a colon.
 _LASTING_REFUSAL = re.compile(r"vhost .* not found|access to vhost .* refused for user '[^']*'(?!:)")
+
+# What the broker calls the exchange without a name when it refuses it.
+_DEFAULT_EXCHANGE = "amq.default"
 
 SPEAKS_NO_TLS = "what answers there speaks no TLS: amqps:// usually has port 5671"
 HANDSHAKE_TOO_SLOW = "it did not complete the AMQP handshake in time"
@@ -50,7 +55,7 @@ def map_error(error: BaseException, parameters: Any) -> BrokerError:
         case pika_errors.ChannelClosedByBroker(reply_code=403) as refused:
             return refused_permission(refused.reply_text)
         case pika_errors.ChannelClosedByBroker(reply_code=code) as closed if code in (404, 405, 406):
-            return BrokerRefusedError(explain_refusal(closed.reply_text))
+            return channel_closed(closed.reply_text)
         case pika_errors.ConnectionClosed() | pika_errors.ChannelClosed() as closed:
             return ConnectionLostError(f"closed with {closed.reply_code}: {closed.reply_text}")
         case pika_errors.IncompatibleProtocolError() | pika_errors.ProtocolSyntaxError():
@@ -150,6 +155,20 @@ def refused_permission(reply_text: str) -> BrokerRefusedError:
         f"the broker refused: {reply_text}: `rabbitmqctl set_permissions` gives what is missing, and "
         "limetask's docs/security.md says what each process needs"
     )
+
+
+def channel_closed(reply_text: str) -> BrokerError:
+    """Return the error for a channel that the broker has closed since it refuses something."""
+    return size_refusal(reply_text) or BrokerRefusedError(explain_refusal(reply_text))
+
+
+def fate_of_publish(exchange: str, envelope: Envelope, closed: BrokerError) -> BrokerError:
+    """Return what became of a publish when its channel closed: unknown, unless itself or its exchange was refused."""
+    if isinstance(closed, SizeRefusedError):
+        return fate_of(envelope, closed)
+    if isinstance(closed, BrokerRefusedError) and f"exchange '{exchange or _DEFAULT_EXCHANGE}'" in str(closed):
+        return BrokerRefusedError(str(closed))
+    return ConnectionLostError(f"closed before the broker confirmed: {closed}")
 
 
 def refused_vhost(parameters: Any, reply_text: str) -> BrokerRefusedError:

@@ -57,14 +57,6 @@ def _locked(said: _Fields) -> str:
     )
 
 
-def _too_large(said: _Fields) -> str:
-    return (
-        f"a message of {int(said['size']):,} bytes is larger than the broker takes, {int(said['limit']):,} bytes: set "
-        "LIMETASK_MAX_ARGUMENTS_BYTES and LIMETASK_MAX_RESULT_BYTES below that, or raise max_message_size in "
-        "rabbitmq.conf"
-    )
-
-
 def _timed_out(said: _Fields) -> str:
     return (
         "a message was not acked for longer than the broker allows, which is "
@@ -86,7 +78,6 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[_Fields], str]], ...] = (
     (re.compile(rf"inequivalent arg '(?P<argument>.*?)' for {_PLACE}: {_VALUES}"), _differs),
     (re.compile(rf"no {_PLACE}"), _missing),
     (re.compile(rf"locked {_PLACE}"), _locked),
-    (re.compile(r"message size (?P<size>\d+) is larger than configured max size (?P<limit>\d+)"), _too_large),
     (re.compile(r"acknowledgement on channel \d+ timed out. Timeout value used: (?P<milliseconds>\d+)"), _timed_out),
     (re.compile(rf"invalid (property|arg) '.*?' for {_PLACE}"), _unsupported),
 )

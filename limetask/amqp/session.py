@@ -16,20 +16,18 @@ from limetask.amqp.acks import Acks
 from limetask.amqp.cancelling import why_cancelled
 from limetask.amqp.declaring import Declarer, answer_to
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
-from limetask.amqp.faults import HANDSHAKE_TOO_SLOW, map_error, map_error_of_opening, unreachable
+from limetask.amqp.faults import HANDSHAKE_TOO_SLOW, fate_of_publish, map_error, map_error_of_opening, unreachable
 from limetask.amqp.frames import encode_ack, encode_publish
 from limetask.amqp.pika_connection import PikaConnection
 from limetask.amqp.unanswered import Unanswered
 from limetask.codec import DEFAULT_FRAME_BYTES, fitting_dead_letter
-from limetask.errors import BrokerError, BrokerRefusedError, ConnectionLostError, NotConfirmedError, UnroutableError
+from limetask.errors import BrokerError, ConnectionLostError, NotConfirmedError, UnroutableError
 from limetask.message import Envelope, MessageKind
 from limetask.topology import Binding, Topology
 
 T = TypeVar("T")
 
 _CLOSE_SECONDS = 2.0
-# What the broker calls the exchange without a name when it refuses it.
-_DEFAULT_EXCHANGE = "amq.default"
 
 
 class Session:
@@ -181,15 +179,15 @@ class Session:
             confirmed.set_exception(self._map(exc))
             return confirmed
         self._publish_number += 1
-        self._unconfirmed[self._publish_number] = _Unconfirmed(exchange, envelope.message_id, confirmed)
+        self._unconfirmed[self._publish_number] = _Unconfirmed(exchange, envelope, confirmed)
         return confirmed
 
     def ack(self, tag: int, *, multiple: bool) -> None:
         self._acks.ack(tag, multiple=multiple)
 
-    def give_back(self, tag: int) -> None:
+    def give_back(self, tag: int, *, requeue: bool) -> None:
         self._acks.given_back(tag)
-        self._channel.basic_nack(tag, requeue=True)
+        self._channel.basic_nack(tag, requeue=requeue)
 
     def _send_ack(self, tag: int, multiple: bool) -> None:
         if self._channel.is_open:
@@ -260,7 +258,7 @@ class Session:
         for number in self._numbers_up_to(last) if multiple else (last,):
             publish = self._unconfirmed.pop(number, None)
             if publish is not None:
-                self._settle(publish.confirmed, publish.message_id, accepted=accepted)
+                self._settle(publish.confirmed, publish.envelope.message_id, accepted=accepted)
 
     def _numbers_up_to(self, last: int) -> list[int]:
         return list(takewhile(last.__ge__, self._unconfirmed))
@@ -298,7 +296,7 @@ class Session:
         unconfirmed, self._unconfirmed = self._unconfirmed, {}
         for publish in unconfirmed.values():
             if not publish.confirmed.done():
-                publish.confirmed.set_exception(_fate_of(publish, mapped))
+                publish.confirmed.set_exception(fate_of_publish(publish.exchange, publish.envelope, mapped))
         if self._connection.is_open:
             self._connection.close()
 
@@ -319,16 +317,8 @@ class _Unconfirmed(NamedTuple):
     """A publish that the broker has not answered yet."""
 
     exchange: str
-    message_id: str | None
+    envelope: Envelope
     confirmed: asyncio.Future[None]
-
-
-def _fate_of(publish: _Unconfirmed, closed: BrokerError) -> BrokerError:
-    """Return what became of a publish when its channel closed: unknown, unless its exchange was refused to us."""
-    exchange = publish.exchange or _DEFAULT_EXCHANGE
-    if isinstance(closed, BrokerRefusedError) and f"exchange '{exchange}'" in str(closed):
-        return BrokerRefusedError(str(closed))
-    return ConnectionLostError(f"closed before the broker confirmed: {closed}")
 
 
 def _never_called(*_: Any) -> None:

@@ -20,7 +20,7 @@ MIXED = (
 )
 """All kinds, half of them late."""
 
-_LATE_TASKS = frozenset(f"faulty.tasks.{name}" for name in ("late", "held_late", "poison")) | {
+_LATE_TASKS = frozenset(f"faulty.tasks.{name}" for name in ("late", "held_late", "poison", "bulky_late")) | {
     f"faulty.mixed.{name}" for name in ("late", "late_async", "late_within_limit", "late_limited")
 }
 _APPLICATIONS = ("acme", "umbrella")

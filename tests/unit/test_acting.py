@@ -22,7 +22,7 @@ class Publisher:
     def __init__(self) -> None:
         self.letters: list[Envelope] = []
 
-    async def publish_until_confirmed(self, _exchange: str, _key: str, envelope: Envelope) -> None:
+    async def publish_if_it_fits(self, _exchange: str, _key: str, envelope: Envelope) -> None:
         self.letters.append(envelope)
 
 

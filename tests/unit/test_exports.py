@@ -49,6 +49,7 @@ PUBLIC = [
     "TaskFailure",
     "TaskNameError",
     "TaskStatus",
+    "TooLargeForBrokerError",
     "UnknownApplicationError",
     "UnroutableError",
     "UnusableHereError",

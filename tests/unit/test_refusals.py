@@ -40,10 +40,6 @@ TEXTS = [
         "queue 'limetask.results' in virtual host '/' belongs to another connection alone",
     ),
     (
-        "PRECONDITION_FAILED - message size 20971530 is larger than configured max size 16777216",
-        "a message of 20,971,530 bytes is larger than the broker takes, 16,777,216 bytes: set LIMETASK_MAX_ARGUMENTS",
-    ),
-    (
         "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms. This "
         "timeout value can be configured, see consumers doc guide to learn more",
         "a message was not acked for longer than the broker allows, which is 1800 s: raise consumer_timeout",

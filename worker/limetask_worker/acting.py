@@ -9,11 +9,12 @@ from typing import TypeAlias, TypeVar
 
 from limetask.amqp import Connection, Delivery
 from limetask.codec import encode_dead_letter
-from limetask.errors import MessageRefusedError
+from limetask.errors import MessageRefusedError, TooLargeForBrokerError
 from limetask.message import Claim, Decision, Verdict
 from limetask.records import encode_verdict
 from limetask.topology import Names
 from limetask_worker.store_writer import RecordRejectedError
+from limetask_worker.too_large import dead_letter_of_headers
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,11 @@ class Acting:
         """Make a dead letter of a delivery."""
         logger.error("dead-lettered a message from %s: %s", delivery.queue, reason)
         letter = encode_dead_letter(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
-        await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
+        try:
+            await self._publishing.publish_if_it_fits(self._names.dead_exchange, "", letter)
+        except TooLargeForBrokerError:
+            letter = dead_letter_of_headers(delivery, reason)
+            await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
 
     async def _act(self, told: Told[T], act: Act[T]) -> None:
         try:

@@ -11,7 +11,7 @@ from limetask import ids
 from limetask.amqp import Connection
 from limetask.codec import encode_dead_letter, new_message_id, text_property
 from limetask.delays import Delays
-from limetask.errors import MessageRefusedError, UnknownApplicationError
+from limetask.errors import MessageRefusedError, TooLargeForBrokerError, UnknownApplicationError
 from limetask.events import Event, decode_event
 from limetask.handlers import HandlerDeclaration
 from limetask.message import Envelope
@@ -90,14 +90,22 @@ class HandlerConsumer:
     async def _bring_to_its_end(self, arrived: Arrived) -> None:
         begun_at = time.monotonic()
         try:
+            await self._see_to(arrived)
+        except TooLargeForBrokerError as exc:  # since its event came, the broker's limit has been lowered
+            logger.error("the broker makes the dead letter, without the reason: %s", exc)
+            self._memory.reject(arrived)
+        else:
+            self._memory.let_go(arrived)
+        self._intake.note_end(time.monotonic() - begun_at)
+
+    async def _see_to(self, arrived: Arrived) -> None:
+        try:
             event = decode_event(arrived.envelope)
         except MessageRefusedError as exc:
             await self._set_aside(arrived.envelope, str(exc))
-        else:
-            if self._handler.wants(event.routing_key, event.task_name):
-                await self._handle(arrived, event)
-        self._memory.let_go(arrived)
-        self._intake.note_end(time.monotonic() - begun_at)
+            return
+        if self._handler.wants(event.routing_key, event.task_name):
+            await self._handle(arrived, event)
 
     async def _handle(self, arrived: Arrived, event: Event) -> None:
         failure = await self._outcome(arrived, event)
@@ -140,7 +148,7 @@ class HandlerConsumer:
     async def _set_aside(self, envelope: Envelope, reason: str) -> None:
         logger.error("dead-lettered an event from %s: %s", self._queue, reason)
         letter = encode_dead_letter(envelope, self._queue, reason, datetime.now(UTC))
-        await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
+        await self._publishing.publish_if_it_fits(self._names.dead_exchange, "", letter)
 
 
 def _may_pass(failure: HandlerFailure) -> bool:

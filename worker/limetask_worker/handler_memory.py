@@ -70,6 +70,13 @@ class HandlerMemory:
         while len(self._ended) > self._size:
             del self._ended[next(iter(self._ended))]
 
+    def reject(self, arrived: Arrived) -> None:
+        """Have the broker make a dead letter of an event. Should that not arrive, the event comes and is tried anew."""
+        for delivery in arrived.deliveries:
+            self._connection.reject(delivery)
+        if self._in_hand.get(arrived.key) is arrived:
+            del self._in_hand[arrived.key]
+
     def recognises(self, arrived: Arrived) -> bool:
         """Return True, and see to it, if this is delivered again and is in hand here or has ended here."""
         [delivery] = arrived.deliveries

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable, Sequence
 
 from limetask.amqp import Connection
+from limetask.errors import TooLargeForBrokerError
 from limetask.message import Alive, WorkerLost
-from limetask.records import encode_alive, encode_worker_lost
+from limetask.records import decode_completion, encode_alive, encode_completion, encode_worker_lost
 from limetask.topology import Names
 from limetask_worker.outbox import UnreportedEnd
 from limetask_worker.signs_of_life import give_signs_of_life
+from limetask_worker.too_large import shorter_end
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,14 @@ class News:
     async def _publish(self, lost: WorkerLost, ends: Sequence[UnreportedEnd]) -> None:
         await asyncio.sleep(_LAST_WORDS_SECONDS)
         for end in ends:  # first, so that none of them counts as lost
-            await self._connection.publish_until_confirmed(
-                self._names.completions_exchange, end.routing_key, end.envelope
-            )
+            await self._report(end)
         await self._connection.publish_until_confirmed("", self._names.results_queue, encode_worker_lost(lost))
+
+    async def _report(self, end: UnreportedEnd) -> None:
+        exchange = self._names.completions_exchange
+        try:
+            await self._connection.publish_if_it_fits(exchange, end.routing_key, end.envelope)
+        except TooLargeForBrokerError as exc:
+            logger.error("the end of task %s is told as a failure: %s", end.task_id, exc)
+            shorter = shorter_end(decode_completion(end.envelope.body), exc)
+            await self._connection.publish_until_confirmed(exchange, shorter.routing_key, encode_completion(shorter))

@@ -56,6 +56,16 @@ class Outbox:
         self._offsets[end.task_id, end.attempt] = self._size
         self._size += len(record)
 
+    def replace(self, end: UnreportedEnd) -> None:
+        """Have this reported instead of what was kept of the same attempt, if anything was.
+
+        The new one comes first: whoever looks after a death in between finds both, which tell the same event.
+        """
+        former = self._offsets.pop((end.task_id, end.attempt), None)
+        if former is not None:
+            self.keep(end)
+            os.pwrite(self._descriptor, bytes([_CONFIRMED]), former)
+
     def forget(self, task_id: str, attempt: int) -> None:
         """Note that the broker has confirmed an end, if it was kept here."""
         offset = self._offsets.pop((task_id, attempt), None)

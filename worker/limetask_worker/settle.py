@@ -12,6 +12,7 @@ from limetask import ids
 from limetask.amqp import Connection, Delivery
 from limetask.codec import count_in, encode_dead_letter, encode_task, has_flag
 from limetask.delays import Delays
+from limetask.errors import TooLargeForBrokerError
 from limetask.message import Completion, Envelope, Refused, Released, Returned, Started, TaskIdentity
 from limetask.records import encode_completion, encode_refused, encode_released, encode_returned, encode_started
 from limetask.signing import Signer
@@ -21,6 +22,7 @@ from limetask_worker.log_thread import WORK_FIELD
 from limetask_worker.outbox import Outbox, UnreportedEnd
 from limetask_worker.refusals import failure_of
 from limetask_worker.timings import SURE_SECONDS
+from limetask_worker.too_large import dead_letter_of_headers, shorter_end
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
@@ -72,7 +74,7 @@ class Settler:
         """
         envelope = encode_started([self.start_record(work) for work in batch])
         confirmed = self._publishing.publish("", self._names.results_queue, envelope)
-        confirmed.add_done_callback(partial(self._on_start_recorded, batch, proceed, doubt))
+        confirmed.add_done_callback(partial(self._on_start_told, batch, proceed, doubt))
         self._track(confirmed)
 
     def start_record(self, work: Work) -> Started:
@@ -135,8 +137,9 @@ class Settler:
         if self._keeping is None:
             self._keep_unreported()
         reply_to = work.message.identity.reply_to
-        self._publish(
-            self._names.completions_exchange,
+        self._publish_end(
+            work,
+            completion,
             routing_key,
             envelope,
             confirmed,
@@ -217,6 +220,20 @@ class Settler:
         if self._beginning:
             self._ack_begun()
 
+    def _on_start_told(
+        self,
+        batch: Sequence[Work],
+        proceed: Callable[[Sequence[Work]], None],
+        doubt: Callable[[Work], None],
+        confirmed: asyncio.Future[None],
+    ) -> None:
+        if len(batch) > 1 and isinstance(confirmed.exception(), TooLargeForBrokerError):
+            middle = len(batch) // 2
+            self.started(batch[:middle], proceed, doubt)
+            self.started(batch[middle:], proceed, doubt)
+        else:
+            self._on_start_recorded(batch, proceed, doubt, confirmed)
+
     def _on_start_recorded(
         self,
         batch: Sequence[Work],
@@ -235,64 +252,114 @@ class Settler:
                 doubt(work)
         proceed(sure)
 
-    def _publish(
+    def _publish_end(
         self,
-        exchange: str,
+        work: Work,
+        completion: Completion,
         routing_key: str,
         envelope: Envelope,
         on_confirmed: Callable[[], None],
-        copy_to: str | None = None,
+        copy_to: str | None,
     ) -> None:
         """Publish until it is confirmed, then call `on_confirmed`; without an asyncio task if all is well."""
+        exchange = self._names.completions_exchange
 
         def on_answer(confirmed: asyncio.Future[None]) -> None:
             self._unsettled.discard(confirmed)
-            if confirmed.exception() is None:
+            error = confirmed.exception()
+            if error is None:
                 on_confirmed()
             else:
-                logger.warning("a record is kept until the broker takes it: %s", confirmed.exception())
-                self._start(publish_again())
+                self._start(publish_again(error))
 
-        async def publish_again() -> None:
-            await self._publishing.publish_until_confirmed(exchange, routing_key, envelope)
+        async def publish_again(error: BaseException) -> None:
+            try:
+                if isinstance(error, TooLargeForBrokerError):
+                    raise error
+                logger.warning("a record is kept until the broker takes it: %s", error)
+                await self._publishing.publish_if_it_fits(exchange, routing_key, envelope)
+            except TooLargeForBrokerError as exc:
+                await self._publish_shorter_end(work, completion, exc)
             on_confirmed()
 
         confirmed = self._publishing.publish(exchange, routing_key, envelope, copy_to)
         self._unsettled.add(confirmed)  # not by `_track`: its own callback would be a second one for each task
         confirmed.add_done_callback(on_answer)
 
+    async def _publish_shorter_end(self, work: Work, completion: Completion, refused: TooLargeForBrokerError) -> None:
+        """Tell a task's end without what the broker does not take. The supervisor hears of it first, as of any end."""
+        logger.error("its end is told as a failure: %s", refused, extra={WORK_FIELD: work})
+        end = shorter_end(completion, refused)
+        told = end.routing_key, encode_completion(end)
+        self._unreported[work.key] = told
+        self._outbox.replace(UnreportedEnd(*work.key, *told))
+        await self._publishing.publish_until_confirmed(self._names.completions_exchange, *told)
+
     async def _dead_letter(self, delivery: Delivery, identity: TaskIdentity | None, error: ErrorInfo) -> None:
-        await self._publish_dead_letter(delivery, error.message)
+        is_told = await self._publish_dead_letter(delivery, error.message)
         if identity is not None:
             await self._tell_refusal(delivery, identity, error)
-        self._consuming.ack(delivery)
+        if is_told:
+            self._consuming.ack(delivery)
+        else:
+            self._consuming.reject(delivery)
 
     async def _dead_letter_failed(self, work: Work, error: ErrorInfo) -> None:
-        await self._publish_dead_letter(work.delivery, error.message)
+        is_told = await self._publish_dead_letter(work.delivery, error.message)
         failure = failure_of(work.message.identity, error, self._worker)
         await self._publishing.publish_until_confirmed(
             self._names.completions_exchange, failure.routing_key, encode_completion(failure)
         )
-        self._ack(work)
+        if is_told:
+            self._ack(work)
+        else:
+            self._reject(work)
 
     async def _dead_letter_started(
         self, work: Work, outcome: Outcome, reason: str, on_confirmed: Callable[[Work], None]
     ) -> None:
-        await self._publish_dead_letter(work.delivery, reason)
+        if not await self._publish_dead_letter(work.delivery, reason):
+            await self._publish_headers(work.delivery, reason)  # it may be acked already
         self.ended(work, outcome, on_confirmed)
 
     async def _put_off(self, work: Work, times: int, seconds: int) -> None:
         identity = work.message.identity
         envelope = encode_task(identity, work.delivery.envelope.body, self._signer, put_off=times)
-        await self._delays.publish_until_confirmed(seconds, self._names.task_queue(work.declaration.qos), envelope)
-        self._ack(work)
+        queue = self._names.task_queue(work.declaration.qos)
+        try:
+            await self._delays.publish_until_confirmed(seconds, queue, envelope)
+        except TooLargeForBrokerError as exc:
+            logger.warning("waits in its worker's hand instead: %s", exc, extra={WORK_FIELD: work})
+            # Not tracked: a worker that stops does not wait for it, and the message goes back all the same.
+            asyncio.get_running_loop().call_later(_LONGEST_PUT_OFF_SECONDS, self._give_back, work)
+        else:
+            self._ack(work)
 
     async def _move(self, delivery: Delivery, envelope: Envelope, queue: str) -> None:
-        await self._publishing.publish_until_confirmed(self._names.tasks_exchange, queue, envelope)
-        self._consuming.ack(delivery)
+        try:
+            await self._publishing.publish_if_it_fits(self._names.tasks_exchange, queue, envelope)
+        except TooLargeForBrokerError as exc:
+            logger.warning("not moved, so it runs from the queue that it is in: %s", exc)
+            self._consuming.give_back(delivery)  # it comes again as redelivered, and such are not moved
+        else:
+            self._consuming.ack(delivery)
 
-    async def _publish_dead_letter(self, delivery: Delivery, reason: str) -> None:
+    async def _publish_dead_letter(self, delivery: Delivery, reason: str) -> bool:
+        """Return True when a dead letter is confirmed, False if it is larger than the broker takes.
+
+        Then the broker itself can make one of the delivery, with all but the reason, once that is rejected.
+        """
         letter = encode_dead_letter(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
+        try:
+            await self._publishing.publish_if_it_fits(self._names.dead_exchange, "", letter)
+        except TooLargeForBrokerError as exc:
+            logger.error("the broker makes the dead letter, without the reason: %s", exc)
+            return False
+        return True
+
+    async def _publish_headers(self, delivery: Delivery, reason: str) -> None:
+        """Set aside what is known of a message that the broker does not take whole any more."""
+        letter = dead_letter_of_headers(delivery, reason)
         await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
 
     async def _tell_refusal(self, delivery: Delivery, identity: TaskIdentity, error: ErrorInfo) -> None:
@@ -321,6 +388,18 @@ class Settler:
         work.is_settled = True
         for delivery in (work.delivery, *work.copies):
             self._consuming.ack(delivery)
+
+    def _reject(self, work: Work) -> None:
+        """Have the broker make a dead letter of a task's message; further copies of it are dropped."""
+        work.is_settled = True
+        self._consuming.reject(work.delivery)
+        for copy in work.copies:
+            self._consuming.ack(copy)
+
+    def _give_back(self, work: Work) -> None:
+        work.is_settled = True
+        for delivery in (work.delivery, *work.copies):
+            self._consuming.give_back(delivery)
 
     def _start(self, settling: Coroutine[None, None, None]) -> asyncio.Future[None]:
         settled = asyncio.get_running_loop().create_task(settling)

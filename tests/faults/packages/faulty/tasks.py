@@ -50,12 +50,38 @@ def bulky(app: Application, trace: str, number: int, size: int) -> str:
     return "x" * size
 
 
+@task(acks_late=True)
+def bulky_late(app: Application, trace: str, number: int, size: int) -> str:
+    """The same with late ack."""
+    begin(trace, number)
+    return "x" * size
+
+
+@task
+def bulky_when_released(app: Application, trace: str, number: int, release: str, size: int) -> str:
+    """Return a result of a given size once the file `release` exists."""
+    begin(trace, number)
+    _wait_for(release)
+    return "x" * size
+
+
+@task
+def wordy(app: Application, trace: str, number: int, words: int) -> None:
+    """Fail with a message of so many characters."""
+    begin(trace, number)
+    raise ValueError(("word " * words)[:words])
+
+
 def _hold(trace: str, number: int, release: str) -> int:
     begin(trace, number)
+    _wait_for(release)
+    return end(trace, number)
+
+
+def _wait_for(release: str) -> None:
     deadline = time.monotonic() + 60
     while not Path(release).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    return end(trace, number)
 
 
 def _take_time(trace: str, number: int, seconds: float) -> int:
