@@ -108,6 +108,15 @@ def encode_dead_letter(envelope: Envelope, queue: str, reason: str, died_at: dat
     return fitting_dead_letter(letter, DEFAULT_FRAME_BYTES)
 
 
+def encode_dead_headers(envelope: Envelope, queue: str, reason: str, died_at: datetime) -> Envelope:
+    """Return the dead letter of a message that the broker does not take with its body any more.
+
+    It has no content type, so that nobody takes it for a task without arguments and tries it again.
+    """
+    told = f"(its body is left out: the broker does not take its {len(envelope.body):,} bytes any more) {reason}"
+    return encode_dead_letter(replace(envelope, body=b"", content_type=None), queue, told, died_at)
+
+
 def fitting_dead_letter(letter: Envelope, frame_bytes: int) -> Envelope:
     """Return a dead letter whose headers fit into one frame, as AMQP wants it; `letter` is from `encode_dead_letter`.
 

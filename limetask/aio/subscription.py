@@ -13,8 +13,15 @@ from typing import Any, Generic, TypeVar
 from limetask.aio.connection import Connection
 from limetask.aio.session import Delivery, LiveQueue, Session
 from limetask.application import AnyApplication, identifier_of
-from limetask.codec import encode_dead_letter
-from limetask.errors import BrokerError, ConnectionLostError, DeclarationError, EventPatternError, MessageRefusedError
+from limetask.codec import encode_dead_headers, encode_dead_letter
+from limetask.errors import (
+    BrokerError,
+    ConnectionLostError,
+    DeclarationError,
+    EventPatternError,
+    MessageRefusedError,
+    TooLargeForBrokerError,
+)
 from limetask.events import Event, decode_event
 from limetask.handlers import MAX_HANDLER_NAME_BYTES
 from limetask.logs import careful_logger
@@ -222,6 +229,8 @@ class Subscription(Generic[T]):
         while True:
             try:
                 return await self._publish_dead_letter(letter)
+            except TooLargeForBrokerError:
+                letter = encode_dead_headers(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
             except BrokerError as exc:
                 logger.warning("publishing a dead letter again after: %s", exc)
             await asyncio.sleep(pause)

@@ -12,10 +12,11 @@ import logging
 from limetask.amqp.connection import Connection
 from limetask.amqp.delivery import Delivery, ReplyQueue, Subscription
 from limetask.amqp.headers import tolerate_strange_headers
+from limetask.amqp.size_limit import SizeRefusedError
 from limetask.settings import hidden_password
 
 tolerate_strange_headers()
 # pika reports each fault several times, with addresses and without advice; `faults` says it once.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
-__all__ = ["Connection", "Delivery", "ReplyQueue", "Subscription", "hidden_password"]
+__all__ = ["Connection", "Delivery", "ReplyQueue", "SizeRefusedError", "Subscription", "hidden_password"]

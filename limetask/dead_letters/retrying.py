@@ -7,7 +7,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from limetask.amqp import Connection
+from limetask.amqp import Connection, SizeRefusedError
 from limetask.codec import (
     MAX_ATTEMPT,
     MSGPACK,
@@ -21,7 +21,7 @@ from limetask.codec import (
 from limetask.dead_letters.headers import with_past
 from limetask.dead_letters.letter import DeadLetter, Found
 from limetask.dead_letters.queue import DeadQueue, to_its_end
-from limetask.errors import ConnectionLostError, MessageRefusedError
+from limetask.errors import ConnectionLostError, MessageRefusedError, TooLargeForBrokerError
 from limetask.message import Envelope, MessageKind
 from limetask.settings import Settings
 from limetask.signing import Signer
@@ -101,14 +101,23 @@ class Retrier:
         key = _message_key(found)
         if key not in self._published:
             self._published[key] = asyncio.ensure_future(self._publish(found))
-        await self._published[key]
+        try:
+            await self._published[key]
+        except TooLargeForBrokerError as exc:  # its letter is older than the broker's limit
+            self.refused.append((found.letter, str(exc)))
+            return
         self._queue.remove(found)
         self.count += 1
 
     async def _publish(self, found: Found) -> None:
+        message = _fresh_message(found, self._names, self._signer)
         try:
             async with asyncio.timeout(self._timeout):
-                await self._publisher.publish(*_fresh_message(found, self._names, self._signer))
+                while True:
+                    try:
+                        return await self._publisher.publish(*message)
+                    except SizeRefusedError:  # another was too large, and has taken the connection with it
+                        await self._publisher.ready(self._timeout)
         except TimeoutError:
             raise ConnectionLostError(
                 f"the broker did not confirm within {self._timeout:g} s (is it blocked by an alarm?)"

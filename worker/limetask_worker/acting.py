@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from typing import TypeAlias, TypeVar
 
 from limetask.amqp import Connection, Delivery
-from limetask.codec import encode_dead_letter
+from limetask.codec import encode_dead_headers, encode_dead_letter
 from limetask.errors import MessageRefusedError, TooLargeForBrokerError
 from limetask.message import Claim, Decision, Verdict
 from limetask.records import encode_verdict
 from limetask.topology import Names
 from limetask_worker.store_writer import RecordRejectedError
-from limetask_worker.too_large import dead_letter_of_headers
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class Acting:
         try:
             await self._publishing.publish_if_it_fits(self._names.dead_exchange, "", letter)
         except TooLargeForBrokerError:
-            letter = dead_letter_of_headers(delivery, reason)
+            letter = encode_dead_headers(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
             await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
 
     async def _act(self, told: Told[T], act: Act[T]) -> None:

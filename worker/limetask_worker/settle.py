@@ -10,7 +10,7 @@ from functools import partial
 
 from limetask import ids
 from limetask.amqp import Connection, Delivery
-from limetask.codec import count_in, encode_dead_letter, encode_task, has_flag
+from limetask.codec import count_in, encode_dead_headers, encode_dead_letter, encode_task, has_flag
 from limetask.delays import Delays
 from limetask.errors import TooLargeForBrokerError
 from limetask.message import Completion, Envelope, Refused, Released, Returned, Started, TaskIdentity
@@ -18,11 +18,11 @@ from limetask.records import encode_completion, encode_refused, encode_released,
 from limetask.signing import Signer
 from limetask.status import ErrorInfo
 from limetask.topology import Names
+from limetask_worker.ends import Ends
 from limetask_worker.log_thread import WORK_FIELD
-from limetask_worker.outbox import Outbox, UnreportedEnd
+from limetask_worker.outbox import Outbox
 from limetask_worker.refusals import failure_of
 from limetask_worker.timings import SURE_SECONDS
-from limetask_worker.too_large import dead_letter_of_headers, shorter_end
 from limetask_worker.work import Outcome, Work
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 # Early acks go out together: after this time, or when there are so many.
 _ACK_SECONDS = 0.02
 _ACKS_AT_A_TIME = 32
-# An end that was not confirmed in this time is kept where the supervisor finds it, should this process die.
-_KEEP_AFTER_SECONDS = 0.5
 # A task whose start another worker has recorded is looked at again after 1 s, 2 s, 4 s and so on.
 _LONGEST_PUT_OFF_SECONDS = 64
 
@@ -49,10 +47,6 @@ class Settler:
     def __init__(
         self, consuming: Connection, publishing: Connection, names: Names, signer: Signer, worker: str, outbox: Outbox
     ) -> None:
-        self._outbox = outbox
-        self._unreported: dict[tuple[str, int], tuple[str, Envelope]] = {}
-        self._unreported_for_long: set[tuple[str, int]] = set()
-        self._keeping: asyncio.TimerHandle | None = None
         self._delays = Delays(publishing, names)
         self._consuming = consuming
         self._publishing = publishing
@@ -60,6 +54,7 @@ class Settler:
         self._signer = signer
         self._worker = worker
         self._unsettled: set[asyncio.Future[None]] = set()
+        self._ends = Ends(publishing, names.completions_exchange, outbox, self._unsettled, self._start)
         self._beginning: list[Work] = []
         self._ended_unacked = 0
         self._ack_timer: asyncio.TimerHandle
@@ -120,9 +115,6 @@ class Settler:
         """Publish a task's end, and call back when it is confirmed; a late delivery is acked then."""
 
         def confirmed() -> None:
-            self._unreported.pop(work.key, None)
-            if not self._outbox.is_empty:
-                self._outbox.forget(*work.key)
             if work.declaration.acks_late:
                 self._ack(work)
             on_confirmed(work)
@@ -131,28 +123,14 @@ class Settler:
         if not work.declaration.acks_late and not work.is_settled:
             self._note_unacked_end()
         completion = self._completion(work, outcome)
-        routing_key = completion.routing_key
-        envelope = encode_completion(completion, outcome.result)
-        self._unreported[work.key] = routing_key, envelope
-        if self._keeping is None:
-            self._keep_unreported()
         reply_to = work.message.identity.reply_to
-        self._publish_end(
+        self._ends.publish(
             work,
             completion,
-            routing_key,
-            envelope,
+            encode_completion(completion, outcome.result),
             confirmed,
             copy_to=reply_to if reply_to and self._names.is_reply_key(reply_to) else None,
         )
-
-    def _keep_unreported(self) -> None:
-        """Keep what was unreported the last time and still is; look again as long as anything is."""
-        for key in self._unreported_for_long & self._unreported.keys():
-            self._outbox.keep(UnreportedEnd(*key, *self._unreported[key]))
-        self._unreported_for_long = set(self._unreported)
-        loop = asyncio.get_running_loop()
-        self._keeping = loop.call_later(_KEEP_AFTER_SECONDS, self._keep_unreported) if self._unreported else None
 
     def refused(self, delivery: Delivery, identity: TaskIdentity | None, reason: str, error_type: str) -> None:
         """Set a message aside that must not run: dead letter, its task told to the recorder if it is known, then ack.
@@ -252,49 +230,6 @@ class Settler:
                 doubt(work)
         proceed(sure)
 
-    def _publish_end(
-        self,
-        work: Work,
-        completion: Completion,
-        routing_key: str,
-        envelope: Envelope,
-        on_confirmed: Callable[[], None],
-        copy_to: str | None,
-    ) -> None:
-        """Publish until it is confirmed, then call `on_confirmed`; without an asyncio task if all is well."""
-        exchange = self._names.completions_exchange
-
-        def on_answer(confirmed: asyncio.Future[None]) -> None:
-            self._unsettled.discard(confirmed)
-            error = confirmed.exception()
-            if error is None:
-                on_confirmed()
-            else:
-                self._start(publish_again(error))
-
-        async def publish_again(error: BaseException) -> None:
-            try:
-                if isinstance(error, TooLargeForBrokerError):
-                    raise error
-                logger.warning("a record is kept until the broker takes it: %s", error)
-                await self._publishing.publish_if_it_fits(exchange, routing_key, envelope)
-            except TooLargeForBrokerError as exc:
-                await self._publish_shorter_end(work, completion, exc)
-            on_confirmed()
-
-        confirmed = self._publishing.publish(exchange, routing_key, envelope, copy_to)
-        self._unsettled.add(confirmed)  # not by `_track`: its own callback would be a second one for each task
-        confirmed.add_done_callback(on_answer)
-
-    async def _publish_shorter_end(self, work: Work, completion: Completion, refused: TooLargeForBrokerError) -> None:
-        """Tell a task's end without what the broker does not take. The supervisor hears of it first, as of any end."""
-        logger.error("its end is told as a failure: %s", refused, extra={WORK_FIELD: work})
-        end = shorter_end(completion, refused)
-        told = end.routing_key, encode_completion(end)
-        self._unreported[work.key] = told
-        self._outbox.replace(UnreportedEnd(*work.key, *told))
-        await self._publishing.publish_until_confirmed(self._names.completions_exchange, *told)
-
     async def _dead_letter(self, delivery: Delivery, identity: TaskIdentity | None, error: ErrorInfo) -> None:
         is_told = await self._publish_dead_letter(delivery, error.message)
         if identity is not None:
@@ -319,7 +254,7 @@ class Settler:
         self, work: Work, outcome: Outcome, reason: str, on_confirmed: Callable[[Work], None]
     ) -> None:
         if not await self._publish_dead_letter(work.delivery, reason):
-            await self._publish_headers(work.delivery, reason)  # it may be acked already
+            await self._publish_dead_headers(work.delivery, reason)  # it may be acked already
         self.ended(work, outcome, on_confirmed)
 
     async def _put_off(self, work: Work, times: int, seconds: int) -> None:
@@ -357,9 +292,8 @@ class Settler:
             return False
         return True
 
-    async def _publish_headers(self, delivery: Delivery, reason: str) -> None:
-        """Set aside what is known of a message that the broker does not take whole any more."""
-        letter = dead_letter_of_headers(delivery, reason)
+    async def _publish_dead_headers(self, delivery: Delivery, reason: str) -> None:
+        letter = encode_dead_headers(delivery.envelope, delivery.queue, reason, datetime.now(UTC))
         await self._publishing.publish_until_confirmed(self._names.dead_exchange, "", letter)
 
     async def _tell_refusal(self, delivery: Delivery, identity: TaskIdentity, error: ErrorInfo) -> None:
