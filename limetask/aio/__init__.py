@@ -165,9 +165,10 @@ def subscribe(
 
     With `durable`, a name of at most 80 bytes, events wait in a queue of that name while nobody listens, up to 1 GiB of
     them. An event is acked when the next one is asked for: one whose processing was interrupted, by `break` too, comes
-    again, so an event may come twice; its `id` tells. Several that use one name share its events, and so does an
-    `@event_handler` of that name. What the queue was bound to by earlier patterns stays bound, and is acked unseen.
-    What is no event becomes a dead letter.
+    again, so an event may come twice; its `id` tells. A lost connection alone brings none twice to one subscription.
+    Several that use one name share its events, and so does an `@event_handler` of that name: another reader may get
+    what this one was working on when its connection was lost, or for longer than the broker's consumer timeout. What
+    the queue was bound to by earlier patterns stays bound, and is acked unseen. What is no event becomes a dead letter.
 
     Raises EventPatternError, ApplicationError, DeclarationError or ConfigurationError at once. Opening raises
     BrokerUnreachableError or another BrokerError within `Settings.send_timeout` seconds. Call it on the loop that reads

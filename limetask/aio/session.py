@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -39,6 +39,7 @@ class Delivery:
     session: Session
     tag: int
     queue: str
+    redelivered: bool
     envelope: Envelope
 
 
@@ -88,10 +89,15 @@ class Session:
         """Declare what is wanted; raises BrokerError."""
         await self._answer_to(Declarer(self._connection, self._parameters, self._namespace).declare(wanted))
 
-    async def consume(self, queue: str, prefetch: int, on_delivery: Callable[[Delivery], None]) -> None:
-        """Consume from a queue; what is delivered must be acked."""
+    async def consume(self, queue: str, prefetch: int, on_delivery: Callable[[Delivery], None]) -> str:
+        """Consume from a queue, and return the consumer's tag; what is delivered must be acked or given back."""
         await self._answer_to(self._channel.set_qos(prefetch_count=prefetch))
-        await self._consume(queue, on_delivery, no_ack=False)
+        return await self._consume(queue, on_delivery, no_ack=False)
+
+    async def cancel(self, consumer_tag: str) -> None:
+        """End a consumer; what was delivered to it can still be acked or given back."""
+        await self._answer_to(self._underlay.basic_cancel(consumer_tag))
+        self._consumed.pop(consumer_tag, None)
 
     async def consume_live(
         self, live: LiveQueue, on_delivery: Callable[[Delivery], None], *, prefetch: int | None = None
@@ -136,8 +142,18 @@ class Session:
 
     def ack(self, delivery: Delivery) -> None:
         """Ack a delivery of this session. Without effect if it has ended: the broker has taken the message back."""
+        self._settle(self._underlay.basic_ack, delivery)
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Return a delivery of this session to its queue. Without effect if it has ended: it is back already."""
+        self._settle(self._underlay.basic_nack, delivery)
+
+    def _settle(self, settle: Callable[[int], Awaitable[None]], delivery: Delivery) -> None:
+        async def send() -> None:
+            await settle(delivery.tag)  # returns when it is written to the socket
+
         if self.is_alive:
-            sending = self._start(self._ack(delivery.tag))
+            sending = self._start(send())
             self._acks.add(sending)
             sending.add_done_callback(self._acks.discard)
 
@@ -152,17 +168,17 @@ class Session:
         if self._calls:
             await asyncio.wait(self._calls, timeout=_CLOSE_SECONDS)
 
-    async def _ack(self, tag: int) -> None:
-        await self._underlay.basic_ack(tag)  # returns when it is written to the socket
-
-    async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, no_ack: bool) -> None:
+    async def _consume(self, queue: str, on_delivery: Callable[[Delivery], None], *, no_ack: bool) -> str:
         # aio-pika's own message class refuses properties of foreign messages that this one takes as they are.
         async def on_message(message: DeliveredMessage) -> None:
             if message.delivery_tag is not None:
-                on_delivery(Delivery(self, message.delivery_tag, queue, _envelope(message)))
+                redelivered = bool(message.redelivered)
+                on_delivery(Delivery(self, message.delivery_tag, queue, redelivered, _envelope(message)))
 
         consuming = await self._answer_to(self._underlay.basic_consume(queue, on_message, no_ack=no_ack))
-        self._consumed[consuming.consumer_tag] = queue
+        tag = str(consuming.consumer_tag)
+        self._consumed[tag] = queue
+        return tag
 
     async def _answer_to(self, call: Coroutine[Any, Any, T]) -> T:
         """Await one of aio-pika's calls, or the session's end: some of them would wait for ever on a dead connection.

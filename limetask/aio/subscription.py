@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from limetask.aio.connection import Connection
+from limetask.aio.durable import DurableIntake
 from limetask.aio.session import Delivery, LiveQueue, Session
 from limetask.application import AnyApplication, identifier_of
 from limetask.codec import encode_dead_headers, encode_dead_letter
@@ -27,6 +28,7 @@ from limetask.handlers import MAX_HANDLER_NAME_BYTES
 from limetask.logs import careful_logger
 from limetask.message import Envelope
 from limetask.patterns import EventPattern
+from limetask.redeliveries import Arrived
 from limetask.settings import Settings
 from limetask.topology import Names, handler_topology
 
@@ -36,8 +38,6 @@ LIVE_QUEUE_LENGTH = 10_000
 """How many events wait at the broker for a live subscription whose reader is slower than they come."""
 
 _LIVE_PREFETCH = 100
-# What is not asked for any more goes back to the queue, and each return counts towards its delivery limit.
-_DURABLE_PREFETCH = 10
 _FIRST_RETRY_SECONDS = 0.1
 _LAST_RETRY_SECONDS = 5.0
 
@@ -83,7 +83,6 @@ class Subscription(Generic[T]):
         """
         self._patterns = _checked(patterns)
         self._app = None if app is None else identifier_of(app)
-        self._is_durable = durable is not None
         self._tell_missed = tell_missed
         self._timeout = settings.send_timeout
         self._publish_dead_letter = publish_dead_letter
@@ -92,7 +91,8 @@ class Subscription(Generic[T]):
         self._bindings = sorted({pattern.binding for pattern in self._patterns})
         self._waiting: deque[Delivery | EventsMissed] = deque()
         self._arrived = asyncio.Event()
-        self._unacked: Delivery | None = None
+        self._unacked: Delivery | Arrived[Delivery] | None = None
+        self._intake: DurableIntake | None = None
         self._live_queue = ""
         self._last_came_at: datetime | None = None
         self._acked = 0
@@ -104,10 +104,11 @@ class Subscription(Generic[T]):
         if durable is None:
             self._connection = Connection(settings, "aio subscription", on_open=self._consume_live)
         else:
-            self._queue = self._names.handler_queue(_checked_name(durable))
+            queue = self._names.handler_queue(_checked_name(durable))
             wanted = handler_topology(self._names, durable, self._bindings)
+            self._intake = DurableIntake(queue, settings.consumer_timeout, self._arrived.set)
             self._connection = Connection(
-                settings, f"aio subscription {durable}", wanted=wanted, on_open=self._consume_durable
+                settings, f"aio subscription {durable}", wanted=wanted, on_open=self._intake.begin
             )
 
     async def open(self) -> None:
@@ -135,6 +136,8 @@ class Subscription(Generic[T]):
         if self._closing is None:
             self._is_closed = True
             self._arrived.set()
+            if self._intake is not None:
+                self._intake.stop()
             self._closing = asyncio.get_running_loop().create_task(self._connection.close())
             self._closing.add_done_callback(lambda _: self._opened.discard(self))
         return self._closing
@@ -165,21 +168,23 @@ class Subscription(Generic[T]):
             await self._ack_last()
             item = await self._next_item()
             if isinstance(item, EventsMissed):
-                self._drop(item)
                 return item  # type: ignore[return-value]  # only if T has it
             event = await self._event_in(item)
-            self._drop(item)
             self._unacked = item
             if event is not None and self._wants(event):
                 return event  # type: ignore[return-value]
 
     async def _ack_last(self) -> None:
         last, self._unacked = self._unacked, None
-        if last is None:
-            return
+        if isinstance(last, Delivery):
+            await self._ack_live(last)
+        elif last is not None and self._intake is not None:
+            self._intake.done(last)
+
+    async def _ack_live(self, last: Delivery) -> None:
         last.session.ack(last)
         self._acked += 1
-        if not self._is_durable and self._acked % _LIVE_PREFETCH == 0:
+        if self._acked % _LIVE_PREFETCH == 0:
             await self._look_for_overflow(last.session)
 
     async def _look_for_overflow(self, session: Session) -> None:
@@ -193,30 +198,30 @@ class Subscription(Generic[T]):
             self._note_gap(f"{length:,} wait for a reader that is slower than they come, and the oldest are dropped")
         self._was_full = is_full
 
-    async def _next_item(self) -> Delivery | EventsMissed:
-        """Return what is first in line, and leave it there: whoever asks may be cancelled before it is done."""
-        while not self._waiting:
+    async def _next_item(self) -> Delivery | Arrived[Delivery] | EventsMissed:
+        while (item := self._first()) is None:
             if self._is_closed:
                 raise ConnectionLostError("this subscription was closed")
             self._arrived.clear()
             await self._arrived.wait()
-        return self._waiting[0]
+        return item
 
-    def _drop(self, item: Delivery | EventsMissed) -> None:
-        if self._waiting and self._waiting[0] is item:  # else a reconnect has taken it back
-            self._waiting.popleft()
+    def _first(self) -> Delivery | Arrived[Delivery] | EventsMissed | None:
+        if self._intake is not None:
+            return self._intake.take()
+        return self._waiting.popleft() if self._waiting else None
 
     def _wants(self, event: Event) -> bool:
         if self._app is not None and event.app != self._app:
             return False
         return any(pattern.fits(event.routing_key, event.task_name) for pattern in self._patterns)
 
-    async def _event_in(self, delivery: Delivery) -> Event | None:
+    async def _event_in(self, item: Delivery | Arrived[Delivery]) -> Event | None:
         try:
-            return decode_event(delivery.envelope)
+            return decode_event(item.envelope)
         except MessageRefusedError as exc:
-            if self._is_durable:
-                await self._set_aside(delivery, str(exc))
+            if isinstance(item, Arrived):  # should this be cancelled, the next step begins with it again
+                await self._set_aside(item.deliveries[0], str(exc))
             else:
                 logger.warning("ignoring a message among the events: %s", exc)
             return None
@@ -241,10 +246,6 @@ class Subscription(Generic[T]):
         self._live_queue = await session.consume_live(live, self._on_delivery, prefetch=_LIVE_PREFETCH)
         if self._is_open:
             self._note_gap("the connection to the broker was lost")
-
-    async def _consume_durable(self, session: Session) -> None:
-        self._waiting.clear()  # the broker delivers all that was not acked again
-        await session.consume(self._queue, _DURABLE_PREFETCH, self._on_delivery)
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._last_came_at = datetime.now(UTC)

@@ -277,7 +277,7 @@ def test_a_durable_subscription_whose_queue_is_deleted_goes_on(
 
 
 def test_a_durable_subscription_outlives_its_connection(settings: Settings, durable: str) -> None:
-    """What was published while it was away comes afterwards, and so does what was not finished."""
+    """What was published while it was away comes afterwards; what is being worked on is not handed out again."""
     with proxy_to(settings.broker_url) as (proxy, url):
         configure(replace(settings, broker_url=url))
 
@@ -288,10 +288,65 @@ def test_a_durable_subscription_outlives_its_connection(settings: Settings, dura
                 proxy.refuse()
                 publish_elsewhere(settings, 2)
                 proxy.refuse(False)
-                assert [event.body for event in await take(events, 2)] == [1, 2]
+                assert [event.body for event in await take(events, 1)] == [2]
                 assert events.gaps == 0
 
         run(main())
+    assert queue_length(settings.broker_url, handler_queue(settings, durable)) == 1  # the last one was not finished
+
+
+def test_an_event_that_is_done_while_the_connection_is_lost_does_not_come_again(
+    settings: Settings, durable: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its ack went nowhere: it is acked when it is delivered again, whether that was before its end or after it."""
+    with proxy_to(settings.broker_url) as (proxy, url), caplog.at_level(logging.INFO, "limetask"):
+        configure(replace(settings, broker_url=url))
+
+        async def main() -> None:
+            async with aio.subscribe("shop.#", durable=durable) as events:
+                for number in range(3):
+                    publish_elsewhere(settings, number)
+                assert [event.body for event in await take(events, 1)] == [0]
+                proxy.cut()
+                await until(lambda: "connected to the broker again" in caplog.text, "a new connection")
+                proxy.refuse()
+                await until(lambda: caplog.text.count("the connection to the broker is lost") == 2, "a lost one")
+                asking = asyncio.ensure_future(take(events, 2))
+                await asyncio.sleep(0)
+                proxy.refuse(False)
+                assert [event.body for event in await asking] == [1, 2]
+
+        run(main())
+    assert queue_length(settings.broker_url, handler_queue(settings, durable)) == 1
+
+
+def test_events_do_not_wait_for_a_busy_reader_while_another_is_free(settings: Settings, durable: str) -> None:
+    """One that was quick, and then is not, gives back what was ahead; one that asks for nothing holds nothing."""
+
+    async def main() -> None:
+        async with (
+            aio.subscribe("shop.#", durable=durable) as idle,
+            aio.subscribe("shop.#", durable=durable) as busy,
+        ):
+            bodies = set(range(100))
+            await asyncio.gather(*(aio.publish_event("acme", "shop.paid.v1", number) for number in bodies))
+            heard = {event.body for event in await take(busy, 50)}
+            async with aio.subscribe("shop.#", durable=durable) as free:
+                while len(heard) < 100:
+                    heard |= {event.body for event in await take(free, 1)}
+                assert heard == bodies
+                await aio.publish_event("acme", "shop.paid.v1", "to the one that asks")
+                await take(free, 1)
+            assert idle.gaps == busy.gaps == 0
+            await aio.publish_event("acme", "shop.paid.v1", "to who was busy")
+            again = [event.body for event in await take(busy, 2)]
+            assert again == ["to the one that asks", "to who was busy"]
+            asking = asyncio.ensure_future(take(idle, 1))
+            while not asking.done():
+                await aio.publish_event("acme", "shop.paid.v1", "to who was idle")
+                await asyncio.wait([asking], timeout=0.1)
+
+    run(main())
 
 
 def test_opening_raises_in_time_though_the_broker_falls_silent(

@@ -54,7 +54,7 @@ LAYERS = [
         "retry",
         "hooks",
     ],
-    ["codec", "results", "patterns"],
+    ["codec", "results", "patterns", "redeliveries"],
     ["record_fields", "records", "handlers"],
     ["events"],
     ["amqp", "store_url", "store_tables", "database", "store", "reading", "ends"],

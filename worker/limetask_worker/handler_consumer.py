@@ -8,17 +8,17 @@ import time
 from datetime import UTC, datetime
 
 from limetask import ids
-from limetask.amqp import Connection
+from limetask.amqp import Connection, Delivery
 from limetask.codec import encode_dead_letter, new_message_id, text_property
 from limetask.delays import Delays
 from limetask.errors import MessageRefusedError, TooLargeForBrokerError, UnknownApplicationError
 from limetask.events import Event, decode_event
 from limetask.handlers import HandlerDeclaration
 from limetask.message import Envelope
+from limetask.redeliveries import Arrived, DeliveryMemory, retries_of
 from limetask.topology import Names
 from limetask_worker.handler_executor import HandlerExecutor, HandlerFailure
 from limetask_worker.handler_intake import HandlerIntake
-from limetask_worker.handler_memory import Arrived, HandlerMemory, retries_of
 from limetask_worker.limits import Limits, time_limit_error
 from limetask_worker.marks import Marks
 
@@ -50,12 +50,15 @@ class HandlerConsumer:
         self._handler = handler
         self._queue = queue
         self._executor = executor
+        self._consuming = consuming
         self._publishing = publishing
         self._names = names
         self._limits = limits
         self._marks = marks
         self._delays = Delays(publishing, names)
-        self._memory = HandlerMemory(consuming, HandlerIntake.most_unacked(handler.concurrency))
+        self._memory: DeliveryMemory[Delivery] = DeliveryMemory(
+            consuming, HandlerIntake.most_unacked(handler.concurrency)
+        )
         self._intake = HandlerIntake(
             consuming, queue, handler.concurrency, limits.longest_hold, self._memory, self._begin_waiting
         )
@@ -87,13 +90,15 @@ class HandlerConsumer:
         running.result()
         self._begin_waiting()
 
-    async def _bring_to_its_end(self, arrived: Arrived) -> None:
+    async def _bring_to_its_end(self, arrived: Arrived[Delivery]) -> None:
         begun_at = time.monotonic()
         try:
             await self._see_to(arrived)
         except TooLargeForBrokerError as exc:  # since its event came, the broker's limit has been lowered
             logger.error("the broker makes the dead letter, without the reason: %s", exc)
-            self._memory.reject(arrived)
+            self._memory.forget(arrived)
+            for delivery in arrived.deliveries:
+                self._consuming.reject(delivery)
         else:
             self._memory.let_go(arrived)
         self._intake.note_end(time.monotonic() - begun_at)
@@ -107,7 +112,7 @@ class HandlerConsumer:
         if self._handler.wants(event.routing_key, event.task_name):
             await self._handle(arrived, event)
 
-    async def _handle(self, arrived: Arrived, event: Event) -> None:
+    async def _handle(self, arrived: Arrived[Delivery], event: Event) -> None:
         failure = await self._outcome(arrived, event)
         if failure is None:
             logger.debug("%s has handled %s", self._handler.name, event.id)
@@ -129,7 +134,7 @@ class HandlerConsumer:
         else:
             await self._delays.publish_until_confirmed(delay, self._queue, _retried(arrived.envelope, failures))
 
-    async def _outcome(self, arrived: Arrived, event: Event) -> HandlerFailure | None:
+    async def _outcome(self, arrived: Arrived[Delivery], event: Event) -> HandlerFailure | None:
         """Run the handler, and return why it failed, None if it did not."""
         limit = self._limits.longest_hold - arrived.age
         if self._handler.time_limit is not None:

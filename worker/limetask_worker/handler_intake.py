@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.errors import BrokerError
-from limetask_worker.handler_memory import Arrived, HandlerMemory
+from limetask.redeliveries import Arrived, DeliveryMemory
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class HandlerIntake:
         queue: str,
         concurrency: int,
         longest_hold: float,
-        memory: HandlerMemory,
+        memory: DeliveryMemory[Delivery],
         on_arrival: Callable[[], None],
     ) -> None:
         """`longest_hold` is for how many seconds an event may be here; `on_arrival` is called for each new one."""
@@ -50,7 +50,7 @@ class HandlerIntake:
         self._patience = min(_PATIENCE_SECONDS, longest_hold * _PATIENCE_SHARE)
         self._memory = memory
         self._on_arrival = on_arrival
-        self._waiting: deque[Arrived] = deque()
+        self._waiting: deque[Arrived[Delivery]] = deque()
         self._ahead = 0
         self._quick_in_a_row = 0
         self._prefetch = 0
@@ -80,7 +80,7 @@ class HandlerIntake:
             await self._cancel()
         self._give_back_waiting()
 
-    def take(self) -> Arrived | None:
+    def take(self) -> Arrived[Delivery] | None:
         """Return the event that has waited for longest, None if none waits."""
         while self._waiting and not self._is_stopped:
             arrived = self._waiting.popleft()
