@@ -103,7 +103,7 @@ class HandlerConsumer:
             self._memory.let_go(arrived)
         self._intake.note_end(time.monotonic() - begun_at)
 
-    async def _see_to(self, arrived: Arrived) -> None:
+    async def _see_to(self, arrived: Arrived[Delivery]) -> None:
         try:
             event = decode_event(arrived.envelope)
         except MessageRefusedError as exc:
