@@ -7,6 +7,8 @@ import sys
 import traceback
 from typing import Any
 
+from limetask.log_thread import own_logger
+
 
 class CarefulLogger(logging.LoggerAdapter[logging.Logger]):
     """A logger whose handlers' exceptions are printed, as `logging.Handler.handleError` does, and not raised.
@@ -25,4 +27,4 @@ class CarefulLogger(logging.LoggerAdapter[logging.Logger]):
 
 def careful_logger(name: str) -> CarefulLogger:
     """Return a careful logger of that name."""
-    return CarefulLogger(logging.getLogger(name))
+    return CarefulLogger(own_logger(name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 import uuid
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from limetask import ids
 from limetask.errors import NotFoundError, StoreError, UnusableHereError, UsageError, WaitTimeoutError
 from limetask.foreign import shortened
+from limetask.log_thread import own_logger
 from limetask.once import Once
 from limetask.settings import Settings
 from limetask.status import Status, StatusReader, TaskStatus
@@ -22,7 +22,7 @@ from limetask.status import Status, StatusReader, TaskStatus
 if TYPE_CHECKING:
     from limetask.store import Store
 
-logger = logging.getLogger(__name__)
+logger = own_logger(__name__)
 
 # `wait` asks the store at intervals that double from the first to the last.
 FIRST_POLL_SECONDS = 0.01

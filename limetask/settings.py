@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import os
 import re
 import sys
@@ -14,8 +13,9 @@ from typing import Any
 
 from limetask.errors import BrokerUrlError, ConfigurationError, StoreUrlError, UsageError
 from limetask.foreign import shortened
+from limetask.log_thread import own_logger
 
-logger = logging.getLogger(__name__)
+logger = own_logger(__name__)
 
 MAX_NAMESPACE_BYTES = 100
 MIN_SIGNING_KEY_BYTES = 32

@@ -78,9 +78,14 @@ def note_own_thread() -> None:
     _this_thread.is_own = True
 
 
+def is_own_thread() -> bool:
+    """Return True in a thread that limetask itself waits for."""
+    return getattr(_this_thread, "is_own", False)
+
+
 def check_usable() -> None:
     """Raise UnusableHereError where a call that waits for limetask's own thread could never return."""
-    if getattr(_this_thread, "is_own", False):
+    if is_own_thread():
         raise UnusableHereError(f"limetask cannot be used in its own thread, which would wait for itself: {_HAND_OVER}")
     if sys.is_finalizing():
         raise UnusableHereError(

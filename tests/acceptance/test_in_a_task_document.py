@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from limetask import Settings, Status, hooks, send_task
-from limetask_worker import log_thread, process_hooks
+from limetask import Settings, Status, hooks, log_thread, send_task
+from limetask_worker import process_hooks
 from tests.acceptance.test_readme import ROOT, files, logged, programs, run_program, write_files
 from tests.worker import Worker
 from tests.worker import write_files as write

@@ -118,9 +118,8 @@ LOGGING = """
 @pytest.mark.parametrize(
     ("handler", "send", "told"),
     [
-        (SEND, "send()", "UnusableHereError: limetask cannot be used in its own thread"),
-        ('limetask.get_status("x", "acme")', "send()", "UnusableHereError: limetask cannot be used in its own thread"),
-        ('aio.subscribe("core.task.#")', "send()", "UnusableHereError: limetask cannot be used in its own thread"),
+        (f'print("handler", {SEND}.status)', "send()", "handler PENDING"),
+        (f'print("handler", limetask.get_status({SEND}.id, "acme").status)', "send()", "handler PENDING"),
         ("1 / 0", "send()", "ZeroDivisionError"),
         ("1 / 0", "runner.run(send_by_aio())", "ZeroDivisionError"),
     ],
@@ -128,7 +127,7 @@ LOGGING = """
 def test_a_logging_handler_that_sends_or_raises_stops_nothing(
     settings: Settings, tmp_path: Path, handler: str, send: str, told: str
 ) -> None:
-    """What the handler of limetask's own lines does wrong is printed, and the lost connection is opened again."""
+    """The thread that writes the lines may send; what it does wrong is printed. The connection is opened again."""
     with proxy_to(settings.broker_url) as (proxy, url):
         through_proxy = replace(settings, broker_url=url, send_timeout=5.0)
         running = Program(through_proxy, LOGGING.format(handler=handler, send=send), tmp_path)
@@ -136,6 +135,6 @@ def test_a_logging_handler_that_sends_or_raises_stops_nothing(
         for _ in range(2):
             proxy.cut()
             running.write("again")
-            output = running.read_until("sent")
-            assert told in output
+            if told not in running.read_until("sent"):
+                running.read_until(told)
         running.output()

@@ -36,6 +36,7 @@ LAYERS = [
         "amqp_1_0",
         "clock",
         "logs",
+        "log_thread",
         "once",
         "threads",
         "answers",

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from limetask_worker import log_thread as module
-from limetask_worker.log_thread import IDENTITY_FIELD, WORK_FIELD, LogThread, hand_over_lines
+from limetask import log_thread as module
+from limetask.log_thread import LogThread
+from limetask.logs import careful_logger
+from limetask.threads import note_own_thread
+from limetask_worker.log_thread import IDENTITY_FIELD, WORK_FIELD, hand_over_lines
 from tests.unit.works import work_of
 from tests.waiting import eventually
 
@@ -73,6 +76,18 @@ def in_a_loop(log: Callable[[], None]) -> None:
     asyncio.run(run())
 
 
+def in_own_thread(log: Callable[[], None]) -> None:
+    """Log something in a thread that limetask waits for."""
+
+    def run() -> None:
+        note_own_thread()
+        log()
+
+    own = threading.Thread(target=run, name="own")
+    own.start()
+    own.join()
+
+
 def test_another_thread_writes_what_a_loop_logs(thread: LogThread, logger: logging.Logger, noting: Noting) -> None:
     """A line is written elsewhere, as it was logged here: place, thread, fields, exception and context variables."""
 
@@ -86,7 +101,7 @@ def test_another_thread_writes_what_a_loop_logs(thread: LogThread, logger: loggi
     in_a_loop(log)
     thread.flush(10)
     [record], [seen] = noting.records, noting.seen
-    assert seen == ("log", "acme")
+    assert seen == ("limetask log", "acme")
     assert (record.getMessage(), record.levelname, record.threadName) == ("it went wrong", "ERROR", "MainThread")
     assert (record.pathname, record.funcName, vars(record)["shelf"]) == (__file__, "log", 3)
     assert record.exc_info is not None
@@ -200,6 +215,48 @@ def test_limetasks_loggers_cannot_be_disabled(disable: Callable[[], Any]) -> Non
     assert own.isEnabledFor(logging.ERROR)
 
 
+def test_a_logger_that_is_made_later_is_handed_over_too(thread: LogThread) -> None:
+    """As that of a module which a body imports first."""
+    hand_over_lines()
+    made = careful_logger(f"limetask.test{id(object())}")
+    noting = Noting()
+    made.logger.addHandler(noting)
+    made.logger.disabled = True
+    in_a_loop(lambda: made.warning("lost"))
+    thread.flush(10)
+    assert noting.seen == [("limetask log", "nobody")]
+    assert (noting.records[0].funcName, noting.records[0].pathname) == ("<lambda>", __file__)
+
+
+def test_where_no_thread_can_be_started_lines_are_written_at_once(
+    monkeypatch: pytest.MonkeyPatch, logger: logging.Logger, noting: Noting
+) -> None:
+    """At the end of a program Python starts no threads any more."""
+
+    def start_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(module, "start_thread", start_thread)
+    monkeypatch.setattr(module, "log_thread", LogThread())
+    in_own_thread(lambda: logger.info("the end"))
+    assert noting.seen == [("own", "nobody")]
+
+
+def test_a_thread_of_limetasks_own_is_served_without_a_start(
+    monkeypatch: pytest.MonkeyPatch, logger: logging.Logger, noting: Noting
+) -> None:
+    """As in a producer: there limetask's thread has its lines written by another, and user's loops write their own."""
+    made = LogThread()
+    monkeypatch.setattr(module, "log_thread", made)
+    in_a_loop(lambda: logger.info("mine"))
+    assert noting.seen == [("MainThread", "nobody")]
+    in_own_thread(lambda: logger.info("limetask's"))
+    made.finish()
+    assert noting.seen[1:] == [("limetask log", "nobody")]
+    in_own_thread(lambda: logger.info("after the end"))
+    assert noting.seen[2:] == [("own", "nobody")]
+
+
 def test_loggers_of_another_class_are_handed_over_too() -> None:
     """Where somebody has set a class of loggers of their own, limetask's keep what that one does."""
 
@@ -226,4 +283,4 @@ def test_what_logs_on_loops_is_handed_over(thread: LogThread, name: str) -> None
         thread.flush(10)
     finally:
         made.removeHandler(noting)
-    assert noting.seen == [("log", "nobody")]
+    assert noting.seen == [("limetask log", "nobody")]

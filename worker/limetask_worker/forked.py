@@ -11,6 +11,8 @@ import os
 import sys
 import threading
 
+from limetask.log_thread import log_thread
+
 _is_forked = False
 
 
@@ -36,6 +38,7 @@ def _end(error: BaseException | None) -> None:
     with contextlib.suppress(BaseException):  # whatever happens here, it must not come back to the parent's code
         exit_code = _told(error)
         _join_threads()
+        log_thread.finish()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
