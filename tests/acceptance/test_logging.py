@@ -120,6 +120,33 @@ def test_users_logging_does_not_hold_up_the_worker(
     assert "ValueError: nothing in stock" in worker.log
 
 
+def test_loggers_that_are_made_in_a_body_hold_up_no_loop(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """What a body imports of limetask first, such as `limetask.aio`, logs by the thread that writes lines as well."""
+    importing = """
+    import logging, threading
+    from limetask import task
+
+    class Noting(logging.Handler):
+        def emit(self, record):
+            open("written-by", "a").write(threading.current_thread().name + "\\n")
+
+    @task
+    async def import_aio(app):
+        from limetask.aio import connection, listener
+
+        for one in (connection, listener):
+            one.logger.logger.addHandler(Noting())
+            one.logger.error("lost")
+    """
+    write_files(tmp_path, {"shelf/tasks.py": TASKS, "shelf/importing.py": importing})
+    worker = start_worker(settings, "shelf", "--processes", "1", "--roles", "tasks,recorder")
+    assert send_task("shelf.importing.import_aio", "acme").wait(20).status is Status.SUCCESS
+    assert worker.stop() == 0
+    assert (tmp_path / "written-by").read_text().split("\n") == ["limetask log", "limetask log", ""]
+
+
 @pytest.mark.parametrize("where", ["import", "body"])
 def test_a_users_configuration_does_not_silence_limetask(
     settings: Settings, start_worker: StartWorker, tmp_path: Path, where: str
