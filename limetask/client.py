@@ -102,9 +102,9 @@ def publish_event(app: AnyApplication, routing_key: str, body: Any = None) -> st
     `body` is anything that JSON can express. Returns when the broker has confirmed it; that nobody has subscribed to it
     is no error. In a task's body the event carries the task's id as its cause. Safe in any thread and after a fork.
 
-    Raises EventError for a key or a body that cannot be, ApplicationError, BrokerError if the broker cannot be used
-    within `Settings.send_timeout` seconds, and SendOutcomeUnknownError if it was reached and did not confirm in time:
-    subscribers may have got the event or not.
+    Raises EventError for a key or a body that cannot be, MessageTooLargeError if the broker does not take as much,
+    ApplicationError, BrokerError if the broker cannot be used within `Settings.send_timeout` seconds, and
+    SendOutcomeUnknownError if it was reached and did not confirm in time: subscribers may have got the event or not.
     """
     return default_client().publish_event(app, routing_key, body)
 

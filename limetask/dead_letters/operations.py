@@ -62,8 +62,8 @@ def retry(which: Selection, *, on_progress: Progress | None = None) -> Outcome:
     4. The letter is acked and so leaves the queue. Interrupted here: if the ack has not arrived, the same as in 2.
 
     Several letters of one message are retried as one. Records go back to the recorder's queue, where a second copy
-    changes nothing, unless they are out of date. These and foreign messages are not touched; `Outcome.refused` holds
-    them.
+    changes nothing, unless they are out of date. These, foreign messages, and what is larger than the broker takes are
+    not touched; `Outcome.refused` holds them.
 
     Raises BrokerError (UnroutableError, NotConfirmedError, ConnectionLostError ...) at the first letter that cannot be
     sent; the message says how many were sent before, and the others are where they were. Each confirm may take

@@ -87,6 +87,24 @@ def test_a_traceback_that_the_broker_does_not_take_is_left_out(
     assert "larger than the broker takes, 8,000 bytes" in error.message
 
 
+def test_starts_that_do_not_fit_into_one_message_are_told_in_several(
+    own_broker: Node, own_broker_settings: Settings, open_ledger: OpenLedger, employ: StartWorker
+) -> None:
+    """Tasks that begin together share a message. It is halved, and the connection is not lost with each."""
+    ledger = open_ledger(own_broker_settings)
+    set_limit(own_broker, 1500)
+    try:
+        with Load(ledger.book, in_form(200, 1000), rate=1000, seconds=0.01):
+            pass
+        worker = employ(ledger, "--processes", "1", "--slots", "16")
+        verdict = ledger.check("starts that the broker does not take together", 0.0)
+    finally:
+        set_limit(own_broker, 128 * 1024**2)
+    assert not verdict.failures
+    assert "larger than the broker takes, 1,500 bytes" in worker.log, "all starts were alone"
+    assert worker.log.count("the connection to the broker is lost") < 6, worker.log
+
+
 def test_an_end_that_outlived_its_process_is_told_as_a_failure_too(
     small_broker: Node, own_broker_settings: Settings, open_ledger: OpenLedger, employ: StartWorker
 ) -> None:

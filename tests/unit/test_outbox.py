@@ -39,6 +39,22 @@ def test_what_waits_is_read_as_it_was_kept(both: tuple[Outbox, Outbox]) -> None:
     assert supervisor.read() == ends
 
 
+def test_what_is_replaced_is_not_read(both: tuple[Outbox, Outbox]) -> None:
+    """The new end of the attempt waits instead; what was never kept is not kept by that."""
+    process, supervisor = both
+    first, other = end(b"x" * 1000), end()
+    shorter = UnreportedEnd(first.task_id, 1, "core.task.pkg.add.failure.v1", Envelope(b"{}", "application/json", "n"))
+    for one in (first, other):
+        process.keep(one)
+    process.replace(shorter)
+    process.replace(end())
+    assert [one.envelope.body for one in supervisor.read()] == [other.envelope.body, b"{}"]
+    process.forget(other.task_id, 1)
+    process.forget(first.task_id, 1)
+    assert supervisor.read() == []
+    assert process.is_empty
+
+
 def test_what_is_confirmed_is_not_read(both: tuple[Outbox, Outbox]) -> None:
     """Confirms come in any order, also for what was never kept; when nothing waits the memory is free again."""
     process, supervisor = both
