@@ -117,8 +117,9 @@ class LogThread:
         self._serves_all_loops = False
 
     def serves_this_thread(self) -> bool:
-        is_served = (self._serves_all_loops and asyncio._get_running_loop() is not None) or is_own_thread()
-        if not is_served or self._is_over:
+        if self._serves_all_loops and asyncio._get_running_loop() is not None:
+            return True
+        if not is_own_thread() or self._is_over:
             return False
         lines = self._lines()
         return lines.are_written or lines.start()
@@ -135,6 +136,7 @@ class LogThread:
         """Write what waits, for some seconds at most; from now on each thread writes its own lines."""
         self.flush(_FLUSH_SECONDS)
         self._is_over = True
+        self.stop()
 
     def _lines(self) -> _Lines:
         found = self._of_process.get(os.getpid())
