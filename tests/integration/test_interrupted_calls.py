@@ -118,8 +118,8 @@ LOGGING = """
 @pytest.mark.parametrize(
     ("handler", "send", "told"),
     [
-        (f'print("handler", {SEND}.status)', "send()", "handler PENDING"),
-        (f'print("handler", limetask.get_status({SEND}.id, "acme").status)', "send()", "handler PENDING"),
+        (f'print("handler", {SEND}.status, flush=True)', "send()", "handler PENDING"),
+        (f'print("handler", limetask.get_status({SEND}.id, "acme").status, flush=True)', "send()", "handler PENDING"),
         ("1 / 0", "send()", "ZeroDivisionError"),
         ("1 / 0", "runner.run(send_by_aio())", "ZeroDivisionError"),
     ],
