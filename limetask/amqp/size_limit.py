@@ -1,6 +1,6 @@
 """The largest message that the broker takes: it tells nobody before it has refused one, and closes the channel then.
 
-What counts is the body alone, without headers, in RabbitMQ 3.10 to 4.3.
+What counts is the body alone, without headers, in RabbitMQ 3.10 and 4.0.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def test_prune_deletes_what_has_no_code_and_nothing_else(
 ) -> None:
     """It tells how many events go, asks, deletes the queue, and the recorder forgets it; others stay."""
     record(settings, NOTIFY)
-    record(settings, AUDIT, ago=timedelta(minutes=2))
+    record(settings, AUDIT, ago=timedelta(minutes=4))
     publish_failures(settings, queues, 3)
     start_worker(settings, "--roles", "recorder")
     refused = run(settings, "handlers", "prune", answer="n\n")

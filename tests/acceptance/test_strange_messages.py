@@ -223,13 +223,13 @@ def test_any_headers_in_any_queue(settings: Settings, everything: Worker, traces
 def test_aio_subscriptions_go_on(settings: Settings) -> None:
     """A live one ignores the message, a durable one sets it aside, and both hear what comes after."""
     names = Names(settings.namespace)
-    good = json.dumps(EVENT).encode()
     tables = [table([("deep", deep_array())]), table([("deep", deep_table())])]
     tables += [table(strange_fields(random.Random(seed))) for seed in range(30)]
 
     async def main() -> None:
         async with aio.subscribe("shop.#", durable="audit") as durable, aio.subscribe("shop.#") as live:
-            for headers in tables:
+            for number, headers in enumerate(tables):
+                good = json.dumps(EVENT | {"id": str(number)}).encode()
                 told = RawProperties(headers, content_type=b"\xff" * 255, type=b"\xfe", timestamp=2**63)
                 await asyncio.to_thread(publish, settings, names.events_exchange, "shop.strange", good, told)
             await aio.publish_event("acme", "shop.last.v1", "last")
