@@ -14,6 +14,8 @@ from tests.waiting import eventually
 
 EARLY = "faulty.tasks.early"
 LATE = "faulty.tasks.late"
+EARLY_KINDS = (EARLY, *(f"faulty.mixed.early_{kind}" for kind in ("within_limit", "async", "forking")))
+LATE_KINDS = (LATE, *(f"faulty.mixed.late_{kind}" for kind in ("within_limit", "async")))
 MIXED = (
     *(EARLY, LATE, "faulty.mixed.early_within_limit", LATE, "faulty.mixed.early_async", LATE, EARLY, LATE, EARLY, LATE),
     *("faulty.mixed.early_within_limit", LATE, "faulty.mixed.early_forking", LATE, "faulty.mixed.early_async", LATE),

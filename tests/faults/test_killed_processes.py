@@ -15,7 +15,7 @@ from limetask_worker.outbox import Outbox, UnreportedEnd
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
 from tests.faults.ledger import Ledger, now
-from tests.faults.load import EARLY, LATE, Load
+from tests.faults.load import EARLY_KINDS, LATE_KINDS, Load
 from tests.faults.nodes import Node
 from tests.waiting import eventually
 from tests.worker import Worker
@@ -48,7 +48,7 @@ def test_an_early_task_whose_process_is_killed_fails_and_is_not_run_again(
     ledger = open_ledger(quick_settings)
     worker = employ(ledger, "--processes", "2", "--slots", "4")
     killed_at: dict[int, float] = {}
-    with Load(ledger.book, in_form(200, 2000), in_form(80, 120), [EARLY], seconds=0.04) as load:
+    with Load(ledger.book, in_form(200, 2000), in_form(80, 120), EARLY_KINDS, seconds=0.04) as load:
         for kill in range(_KILLS):
             load.wait_for_share((kill + 1) / (_KILLS + 2))
             victim = kill_a_process_in_a_body(worker, ledger)
@@ -75,7 +75,7 @@ def test_a_late_task_whose_process_is_killed_is_run_again_and_succeeds(
     ledger = open_ledger(quick_settings)
     # So often that no task which is hit again and again is taken for a poisonous one.
     worker = employ(ledger, "--processes", "2", "--slots", "4", LIMETASK_MAX_DELIVERIES=str(_KILLS + 1))
-    with Load(ledger.book, in_form(200, 2000), in_form(80, 120), [LATE], seconds=0.04) as load:
+    with Load(ledger.book, in_form(200, 2000), in_form(80, 120), LATE_KINDS, seconds=0.04) as load:
         for kill in range(_KILLS):
             load.wait_for_share((kill + 1) / (_KILLS + 2))
             kill_a_process_in_a_body(worker, ledger)
@@ -170,7 +170,7 @@ def test_a_task_that_kills_its_process_each_time_is_set_aside(
     """A poisonous late task: started 5 times at most, then FAILURE with its event, and a dead letter."""
     ledger = open_ledger(quick_settings)
     employ(ledger, "--processes", "2", "--slots", "4")
-    with Load(ledger.book, in_form(100, 2000), in_form(50, 150), [LATE], seconds=0.0) as load:
+    with Load(ledger.book, in_form(100, 2000), in_form(50, 150), LATE_KINDS, seconds=0.0) as load:
         load.wait_for_share(0.2)
         poison = ledger.book.send("faulty.tasks.poison")
         assert poison is not None
