@@ -69,7 +69,7 @@ class Settler:
         """
         envelope = encode_started([self.start_record(work) for work in batch])
         confirmed = self._publishing.publish("", self._names.results_queue, envelope)
-        confirmed.add_done_callback(partial(self._on_start_told, batch, proceed, doubt))
+        confirmed.add_done_callback(partial(self._on_start_recorded, batch, proceed, doubt))
         self._track(confirmed)
 
     def start_record(self, work: Work) -> Started:
@@ -198,20 +198,6 @@ class Settler:
         if self._beginning:
             self._ack_begun()
 
-    def _on_start_told(
-        self,
-        batch: Sequence[Work],
-        proceed: Callable[[Sequence[Work]], None],
-        doubt: Callable[[Work], None],
-        confirmed: asyncio.Future[None],
-    ) -> None:
-        if len(batch) > 1 and isinstance(confirmed.exception(), TooLargeForBrokerError):
-            middle = len(batch) // 2
-            self.started(batch[:middle], proceed, doubt)
-            self.started(batch[middle:], proceed, doubt)
-        else:
-            self._on_start_recorded(batch, proceed, doubt, confirmed)
-
     def _on_start_recorded(
         self,
         batch: Sequence[Work],
@@ -219,12 +205,17 @@ class Settler:
         doubt: Callable[[Work], None],
         confirmed: asyncio.Future[None],
     ) -> None:
-        is_recorded = confirmed.exception() is None
+        error = confirmed.exception()
+        if len(batch) > 1 and isinstance(error, TooLargeForBrokerError):
+            middle = len(batch) // 2
+            self.started(batch[:middle], proceed, doubt)
+            self.started(batch[middle:], proceed, doubt)
+            return
         sure: list[Work] = []
         live_epoch = self._consuming.live_epoch
         for work in batch:
             is_in_time = work.declaration.acks_late or work.age < SURE_SECONDS
-            if is_recorded and is_in_time and work.delivery.epoch == live_epoch:
+            if error is None and is_in_time and work.delivery.epoch == live_epoch:
                 sure.append(work)
             else:
                 doubt(work)
