@@ -20,6 +20,9 @@ from tests.worker import Worker
 _PACKAGES = Path(__file__).parent / "packages"
 _FAILPOINTS = Path(__file__).parent / "failpoints"
 
+IMPATIENCE_SECONDS = 3
+"""After so many seconds the broker of `impatient_settings` takes away what is not acked."""
+
 StartWorker = Callable[..., Worker]
 OpenLedger = Callable[[Settings], Ledger]
 
@@ -90,6 +93,17 @@ def own_broker_settings(own_broker: Node, sqlite_url: str) -> Settings:
     """Settings with that broker whose sends give up soon."""
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     return Settings(broker_url=own_broker.url, namespace=namespace, store_url=sqlite_url, send_timeout=3.0)
+
+
+@pytest.fixture
+def impatient_settings(own_broker: Node, own_broker_settings: Settings) -> Iterator[Settings]:
+    """Settings, in force, with a broker whose consumer timeout is three seconds."""
+    milliseconds = IMPATIENCE_SECONDS * 1000
+    set_both = "[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, %d}, {channel_tick_interval, %d}]]."
+    own_broker.ctl("eval", set_both % (milliseconds, 500))
+    configure(own_broker_settings)
+    yield own_broker_settings
+    own_broker.ctl("eval", set_both % (1_800_000, 60_000))
 
 
 @pytest.fixture

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from limetask import Settings, configure, publish_event
+from limetask import Settings, publish_event
 from limetask.dead_letters import list_dead_letters
 from limetask.topology import Names
 from tests.broker import queue_length
-from tests.faults.conftest import StartWorker
-from tests.faults.nodes import Node
+from tests.faults.conftest import IMPATIENCE_SECONDS, StartWorker
 from tests.waiting import eventually
 from tests.worker import Worker
 
-_TIMEOUT_SECONDS = 3
 _PACKAGES = Path(__file__).parent / "packages"
 
 
@@ -46,17 +44,6 @@ def trace(tmp_path: Path) -> Trace:
 
 
 @pytest.fixture
-def impatient_settings(own_broker: Node, own_broker_settings: Settings) -> Iterator[Settings]:
-    """Settings with a broker that takes away what is not acked in three seconds."""
-    milliseconds = _TIMEOUT_SECONDS * 1000
-    set_both = "[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, %d}, {channel_tick_interval, %d}]]."
-    own_broker.ctl("eval", set_both % (milliseconds, 500))
-    configure(own_broker_settings)
-    yield own_broker_settings
-    own_broker.ctl("eval", set_both % (1_800_000, 60_000))
-
-
-@pytest.fixture
 def listen(start_worker: StartWorker, trace: Trace) -> Callable[..., Worker]:
     """Start a worker that runs the handlers."""
     return partial(
@@ -75,9 +62,9 @@ def test_a_handler_beyond_the_consumer_timeout_is_begun_once(
 ) -> None:
     """The broker takes its event away again and again, and with it those of its neighbours: nothing begins again."""
     worker = listen(impatient_settings, "lasting", "--roles", "events")
-    publish("long", 1, 3 * _TIMEOUT_SECONDS)
+    publish("long", 1, 3 * IMPATIENCE_SECONDS)
     for number in range(4):
-        publish("neighbour", number, 0.8 * _TIMEOUT_SECONDS)
+        publish("neighbour", number, 0.8 * IMPATIENCE_SECONDS)
     eventually(lambda: trace.count("long", "ended")[1], 40, "the end of the long handler")
     eventually(lambda: len(trace.count("neighbour", "ended")) == 4, 40, "the ends of its neighbours")
     publish("long", 2, 0.0)  # what was delivered again came before it
@@ -107,7 +94,7 @@ def test_a_handler_that_does_not_end_is_cut_off_before_the_consumer_timeout(
     impatient_settings: Settings, listen: Callable[..., Worker], trace: Trace
 ) -> None:
     """It fails as by an exception: is called once more, and then a dead letter; the others go on without it."""
-    settings = replace(impatient_settings, consumer_timeout=float(_TIMEOUT_SECONDS))
+    settings = replace(impatient_settings, consumer_timeout=float(IMPATIENCE_SECONDS))
     worker = listen(settings, "lasting", "--roles", "events", "--grace", "1")
     publish("retried", 1, 3600)
     publish("long", 2, 3600)

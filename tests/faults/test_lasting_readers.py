@@ -9,28 +9,16 @@ from typing import Any
 
 import pytest
 
-from limetask import Settings, aio, configure
+from limetask import Settings, aio
 from limetask.topology import Names
 from tests.broker import channel_to, queue_length
-from tests.faults.nodes import Node
+from tests.faults.conftest import IMPATIENCE_SECONDS
 from tests.waiting import eventually
 
-_TIMEOUT_SECONDS = 3
 _TEST_SECONDS = 90.0
 _LOST = "the connection to the broker is lost"
 
 pytestmark = pytest.mark.timeout(150)
-
-
-@pytest.fixture
-def impatient_settings(own_broker: Node, own_broker_settings: Settings) -> Iterator[Settings]:
-    """Settings with a broker that takes away what is not acked in three seconds."""
-    milliseconds = _TIMEOUT_SECONDS * 1000
-    set_both = "[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, %d}, {channel_tick_interval, %d}]]."
-    own_broker.ctl("eval", set_both % (milliseconds, 500))
-    configure(own_broker_settings)
-    yield own_broker_settings
-    own_broker.ctl("eval", set_both % (1_800_000, 60_000))
 
 
 @pytest.fixture
@@ -72,7 +60,7 @@ def test_work_beyond_the_consumer_timeout_is_handed_out_once(
             await publish("long", "next", "last")
             heard = [(await anext(events)).body]
             await until_logged(caplog, _LOST, 2)
-            await asyncio.sleep(3 * _TIMEOUT_SECONDS)  # the work
+            await asyncio.sleep(3 * IMPATIENCE_SECONDS)  # the work
             heard += [(await anext(events)).body for _ in range(2)]
             assert heard == ["long", "next", "last"]
             # Delivered three times, the event is waited for no more.
@@ -97,7 +85,7 @@ def test_many_events_that_take_their_time_lose_no_connection(
             for number in range(60):
                 heard.append((await anext(events)).body)
                 if number > 50:
-                    await asyncio.sleep(_TIMEOUT_SECONDS / 4)  # the work, of quick ones before
+                    await asyncio.sleep(IMPATIENCE_SECONDS / 4)  # the work, of quick ones before
             assert heard == [*range(60)]
 
     with caplog.at_level(logging.INFO, "limetask"):
@@ -113,7 +101,7 @@ def test_a_subscription_that_is_not_read_loses_no_connection(
     async def main() -> None:
         async with aio.subscribe("shop.#", durable="audit") as events:
             await publish(1, 2)
-            await asyncio.sleep(3 * _TIMEOUT_SECONDS)
+            await asyncio.sleep(3 * IMPATIENCE_SECONDS)
             assert [(await anext(events)).body for _ in range(2)] == [1, 2]
 
     with caplog.at_level(logging.INFO, "limetask"):
