@@ -208,7 +208,21 @@ class Ledger:
 
     def wait_for_ends(self, timeout: float) -> None:
         """Return when all tasks have ended, for faults after which that takes longer than `check` waits."""
-        eventually(lambda: all(map(self._is_ended, self.book.confirmed)), timeout, "an end of every task")
+        try:
+            eventually(lambda: all(map(self._is_ended, self.book.confirmed)), timeout, "an end of every task")
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}; {self._say_what_is_left()}") from None
+
+    def _say_what_is_left(self) -> str:
+        left = [sent for sent in self.book.confirmed if not self._is_ended(sent)]
+        starts, ended_well, visible = self.starts(), self.ended_well(), self.visible_ids()
+        said = [
+            f"{sent} {self.status_of(sent)}, started {starts[sent.number]} times, ended well: "
+            f"{sent.number in ended_well}, in a queue: {sent.task_id in visible}"
+            for sent in left[:_SHOWN]
+        ]
+        logs = [worker.log for worker in self._started_workers]
+        return "\n".join([f"{len(left)} are left:", *said, *logs])
 
     def check(
         self, fault: str, fault_ended: float, recovered: float | None = None, *, were_silent: bool = False

@@ -17,7 +17,7 @@ from tests.faults.cluster import Cluster, Member, cluster
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
 from tests.faults.ledger import Ledger, now
-from tests.faults.load import EARLY, LATE, Load
+from tests.faults.load import EARLY_KINDS, LATE_KINDS, Load
 
 # In it a node notices that another one does not answer: the time is between three and five quarters of it.
 _TICKTIME = 8
@@ -29,6 +29,7 @@ _REST_SECONDS = 200.0  # a message whose task has been started elsewhere is look
 _WORKER_TIMEOUT = 120.0  # on a busy machine a node may take long to come back, and its worker is silent meanwhile
 _TASKS = in_form(600, 2500)
 _RATE = in_form(50, 60)
+_KINDS = (*EARLY_KINDS, LATE_KINDS[0], *EARLY_KINDS, *LATE_KINDS[1:])
 _BODY_SECONDS = 0.2
 
 
@@ -101,7 +102,7 @@ def test_a_partition_loses_nothing_and_repeats_no_early_task(
     """
     own_cluster.handle_partitions(handling)
     site = open_site(own_cluster, sqlite_url, open_ledger, employ, victim_leads=victim_leads)
-    with Load(site.ledger.book, _TASKS, _RATE, [EARLY, EARLY, LATE], _BODY_SECONDS) as load:
+    with Load(site.ledger.book, _TASKS, _RATE, _KINDS, _BODY_SECONDS) as load:
         load.wait_for_share(0.2)
         site.victim.host.unplug()
         time.sleep(_PARTITION_SECONDS)
@@ -122,7 +123,7 @@ def test_a_partition_that_no_node_notices_is_only_a_pause(
     """It is over before any node takes another for dead: all connections live on, and what was on its way arrives."""
     own_cluster.handle_partitions("ignore")
     site = open_site(own_cluster, sqlite_url, open_ledger, employ, victim_leads=victim_leads)
-    with Load(site.ledger.book, _TASKS, _RATE, [EARLY, EARLY, LATE], _BODY_SECONDS) as load:
+    with Load(site.ledger.book, _TASKS, _RATE, _KINDS, _BODY_SECONDS) as load:
         load.wait_for_share(0.2)
         site.victim.host.unplug()
         time.sleep(_UNNOTICED_SECONDS)
@@ -139,7 +140,7 @@ def test_the_node_of_the_recorder_at_work_dies(
     """SIGKILL of the node that it is connected to: the other recorder goes on, and in the end all is recorded."""
     own_cluster.handle_partitions("ignore")
     site = open_site(own_cluster, sqlite_url, open_ledger, employ, victim_leads=victim_leads)
-    with Load(site.ledger.book, _TASKS, _RATE, [EARLY, EARLY, LATE], _BODY_SECONDS) as load:
+    with Load(site.ledger.book, _TASKS, _RATE, _KINDS, _BODY_SECONDS) as load:
         load.wait_for_share(0.2)
         site.victim.node.kill()
         time.sleep(_DOWN_SECONDS)
