@@ -50,8 +50,8 @@ from limetask.status import ErrorInfo
 
 def encode_completion(completion: Completion, result: bytes | None = None) -> Envelope:
     """Return the event of a task's end; `result`, if given, is its result, encoded already."""
-    return Envelope(
-        body=orjson.dumps(
+    return completion_event(
+        orjson.dumps(
             {
                 "id": completion.id,
                 "task_id": completion.task_id,
@@ -66,11 +66,13 @@ def encode_completion(completion: Completion, result: bytes | None = None) -> En
                 "finished_at": completion.finished_at,
                 "worker": completion.worker,
             }
-        ),
-        content_type=JSON,
-        message_id=new_message_id(),
-        kind=MessageKind.COMPLETION,
+        )
     )
+
+
+def completion_event(body: bytes) -> Envelope:
+    """Return the event of a task's end, whose body is encoded already."""
+    return Envelope(body=body, content_type=JSON, message_id=new_message_id(), kind=MessageKind.COMPLETION)
 
 
 @refusing(MessageKind.COMPLETION)

@@ -37,7 +37,13 @@ IN_THE_RECORDER = ["before the recorder's commit", "between the recorder's commi
 
 
 def die_at(
-    step: str, tasks: list[str], settings: Settings, open_ledger: OpenLedger, employ: StartWorker, tmp_path: Path
+    step: str,
+    tasks: list[str],
+    settings: Settings,
+    open_ledger: OpenLedger,
+    employ: StartWorker,
+    tmp_path: Path,
+    slots: int = _SLOTS,
 ) -> Verdict:
     """Have processes die at a step under load, and return what came of the tasks."""
     ledger = open_ledger(settings)
@@ -45,7 +51,7 @@ def die_at(
     tokens.mkdir()
     employ(
         ledger,
-        *("--processes", "1", "--slots", str(_SLOTS)),
+        *("--processes", "1", "--slots", str(slots)),
         LIMETASK_TEST_FAILPOINT=step,
         LIMETASK_TEST_TOKENS=str(tokens),
     )
@@ -56,7 +62,7 @@ def die_at(
             eventually(lambda: ledger.book.send(tasks[0], 0.0) and not any(tokens.iterdir()), 30, f"a death {step}")
             fault_ended = now()
             ledger.wait_for_recovery(fault_ended, tasks[0])
-    kind = "early and late" if len(tasks) > 1 else "late" if tasks == [LATE] else "early"
+    kind = "early and late" if len(tasks) > 1 else "late" if "late" in tasks[0] else "early"
     return ledger.check(f"SIGKILL {step}, {kind} tasks", fault_ended)
 
 
@@ -79,6 +85,19 @@ def test_an_early_task_that_had_ended_untold_is_lost_or_told(
     verdict = die_at(step, [EARLY], quick_settings, open_ledger, employ, tmp_path)
     assert set(verdict.failures) <= {"WorkerLost"}
     assert sum(verdict.failures.values()) <= _DEATHS * _MOST_UNTOLD
+
+
+@pytest.mark.parametrize("task", ["faulty.mixed.early_within_limit", "faulty.mixed.late_within_limit"])
+def test_an_end_that_its_process_knew_is_told_by_its_supervisor(
+    task: str, quick_settings: Settings, open_ledger: OpenLedger, employ: StartWorker, tmp_path: Path
+) -> None:
+    """A death with the event unpublished: SUCCESS, and nothing else before that.
+
+    With a time limit none is started ahead: no other body runs at that moment.
+    """
+    verdict = die_at("between the body and the event", [task], quick_settings, open_ledger, employ, tmp_path, slots=1)
+    assert not verdict.failures
+    assert verdict.duplicated_late == 0
 
 
 @pytest.mark.parametrize("step", [*UP_TO_THE_BODY, *FROM_THE_BODY[1:], *AFTER_THE_EVENT])

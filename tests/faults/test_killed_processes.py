@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from limetask import Settings
-from limetask_worker.outbox import Outbox, UnreportedEnd
+from limetask_worker.marks import Marks
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
 from tests.faults.ledger import Ledger, now
@@ -98,7 +98,7 @@ def test_ends_that_wait_for_the_broker_outlive_their_process(
     [victim] = worker.child_pids()
     own_broker.kill()
     release.touch()
-    eventually(lambda: len(unreported_ends_of(worker)) == 6, what="ends that wait in the outbox")
+    eventually(lambda: len(unconfirmed_ends_of(worker)) == 6, what="ends that wait for the broker")
     os.kill(victim, signal.SIGKILL)
     own_broker.up()
     fault_ended = now()
@@ -107,14 +107,14 @@ def test_ends_that_wait_for_the_broker_outlive_their_process(
     assert verdict.duplicated_late == 0
 
 
-def unreported_ends_of(worker: Worker) -> list[UnreportedEnd]:
-    """What the outboxes that a supervisor shares with its processes hold."""
+def unconfirmed_ends_of(worker: Worker) -> list[bytes]:
+    """The events that the supervisor finds in the marks of its processes."""
     ends = []
     for descriptor in Path(f"/proc/{worker.process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            if "limetask-outbox" in str(descriptor.readlink()):
-                with descriptor.open("rb") as memory, contextlib.closing(Outbox(memory.fileno())) as outbox:
-                    ends += outbox.read()
+            if "limetask-marks" in str(descriptor.readlink()):
+                with descriptor.open("r+b") as memory, contextlib.closing(Marks(memory.fileno())) as marks:
+                    ends += marks.ends()
     return ends
 
 

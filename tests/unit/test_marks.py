@@ -75,6 +75,34 @@ def test_a_body_that_outlives_its_task_leaves_the_next_one_alone(both: tuple[Mar
     assert supervisor.read() == [Held(task_id, 1, True, exceeded=-1.5)]
 
 
+def test_the_event_of_an_end_is_there_until_the_task_is_released(both: tuple[Marks, Marks]) -> None:
+    """Each in its own room; the next task in the same place has none, and what has no room is refused."""
+    process, supervisor = both
+    first, second = (process.hold(ids.new_task_id("shop"), 1) for _ in range(2))
+    assert supervisor.ends() == []
+    assert first.note_end(b"x" * 1024)
+    assert not second.note_end(b"y" * 1025)
+    assert second.note_end(b"{}")
+    assert supervisor.ends() == [b"x" * 1024, b"{}"]
+    second.forget_end()
+    assert supervisor.ends() == [b"x" * 1024]
+    first.release()
+    assert supervisor.ends() == []
+    assert not first.note_end(b"late")
+    process.hold(ids.new_task_id("shop"), 1)
+    assert supervisor.ends() == []
+
+
+def test_ends_are_noted_in_the_last_place_and_told_when_marks_are_not(both: tuple[Marks, Marks]) -> None:
+    """With too much at a time in hand; a task without a place has no room for its end."""
+    process, supervisor = both
+    marks = [process.hold(ids.new_task_id("shop"), 1) for _ in range(MOST)]
+    assert marks[-1].note_end(b"z" * 1024)
+    assert not process.hold(ids.new_task_id("shop"), 1).note_end(b"{}")
+    assert supervisor.read() is None
+    assert supervisor.ends() == [b"z" * 1024]
+
+
 def test_too_much_at_a_time_is_told_as_unknown(both: tuple[Marks, Marks]) -> None:
     """With more tasks than places nothing can be said of any, for good; the process goes on all the same."""
     process, supervisor = both

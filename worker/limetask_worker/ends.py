@@ -11,18 +11,19 @@ from limetask.errors import TooLargeForBrokerError
 from limetask.message import Completion, Envelope
 from limetask.records import encode_completion
 from limetask_worker.log_thread import WORK_FIELD
-from limetask_worker.outbox import Outbox, UnreportedEnd
+from limetask_worker.outbox import Outbox
 from limetask_worker.too_large import shorter_end
 from limetask_worker.work import Work
 
 logger = logging.getLogger(__name__)
 
-# An end that was not confirmed in this time is kept where the supervisor finds it, should this process die.
-_KEEP_AFTER_SECONDS = 0.5
-
 
 class Ends:
-    """Publishes each end until the broker has confirmed it, and keeps it where the supervisor finds it till then."""
+    """Publishes each end until the broker has confirmed it, and keeps it where the supervisor finds it till then.
+
+    Kept before it is published, so that no death leaves an end with the broker, or on its way there, of which the
+    supervisor says otherwise.
+    """
 
     def __init__(
         self,
@@ -38,9 +39,6 @@ class Ends:
         self._outbox = outbox
         self._unsettled = unsettled
         self._start = start
-        self._unreported: dict[tuple[str, int], tuple[str, Envelope]] = {}
-        self._unreported_for_long: set[tuple[str, int]] = set()
-        self._keeping: asyncio.TimerHandle | None = None
 
     def publish(
         self,
@@ -55,9 +53,8 @@ class Ends:
         `envelope` has the completion with its result, which is only there. `copy_to` is the sender's reply key.
         """
         routing_key = completion.routing_key
-        self._unreported[work.key] = routing_key, envelope
-        if self._keeping is None:
-            self._keep_unreported()
+        if not work.mark.note_end(envelope.body):
+            self._keep_large(work, envelope.body)
 
         def on_answer(confirmed: asyncio.Future[None]) -> None:
             self._unsettled.discard(confirmed)
@@ -78,10 +75,9 @@ class Ends:
             is_confirmed()
 
         def is_confirmed() -> None:
-            self._unreported.pop(work.key, None)
             if not self._outbox.is_empty:
-                self._outbox.forget(*work.key)
-            on_confirmed()
+                self._outbox.forget(work.key)
+            on_confirmed()  # which releases the mark
 
         confirmed = self._publishing.publish(self._exchange, routing_key, envelope, copy_to)
         self._unsettled.add(confirmed)
@@ -95,15 +91,13 @@ class Ends:
         """
         logger.error("its end is told as a failure: %s", refused, extra={WORK_FIELD: work})
         end = shorter_end(completion, refused)
-        told = end.routing_key, encode_completion(end)
-        self._unreported[work.key] = told
-        self._outbox.replace(UnreportedEnd(*work.key, *told))
-        await self._publishing.publish_until_confirmed(self._exchange, *told)
+        shorter = encode_completion(end)
+        self._keep_large(work, shorter.body)
+        work.mark.forget_end()
+        await self._publishing.publish_until_confirmed(self._exchange, end.routing_key, shorter)
 
-    def _keep_unreported(self) -> None:
-        """Keep what was unreported the last time and still is; look again as long as anything is."""
-        for key in self._unreported_for_long & self._unreported.keys():
-            self._outbox.keep(UnreportedEnd(*key, *self._unreported[key]))
-        self._unreported_for_long = set(self._unreported)
-        loop = asyncio.get_running_loop()
-        self._keeping = loop.call_later(_KEEP_AFTER_SECONDS, self._keep_unreported) if self._unreported else None
+    def _keep_large(self, work: Work, event: bytes) -> None:
+        try:
+            self._outbox.keep(work.key, event)
+        except OSError as exc:  # where it is a file
+            logger.warning("its end is lost if this process dies now: %s", exc, extra={WORK_FIELD: work})

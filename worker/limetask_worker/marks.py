@@ -1,7 +1,8 @@
 """What a task process has in hand, in memory that it shares with its supervisor.
 
-A dead process tells nothing any more; its marks do: tasks that had begun are lost with it, tasks that it only held run
-elsewhere. The marks of a living process tell which of its recorded starts still await their end.
+A dead process tells nothing any more; its marks do: tasks that had begun are lost with it unless their end is noted,
+tasks that it only held run elsewhere. The marks of a living process tell which of its recorded starts still await their
+end.
 """
 
 from __future__ import annotations
@@ -18,14 +19,19 @@ from limetask import ids
 
 _SLOTS = 4096
 _FREE, _HELD, _BEGUN = 0, 1, 2
-# State, attempt, task id, deadline (of time.monotonic, which all processes of a machine share) and time limit, both in
-# seconds, 0 for none.
-_SLOT = struct.Struct("=B3xI16sdd")
+# State, attempt, task id, how many bytes the event of its end has, 0 for none, deadline (of time.monotonic, which all
+# processes of a machine share) and time limit, both in seconds, 0 for none.
+_SLOT = struct.Struct("=B3xI16sI4xdd")
+_END_BYTES = struct.Struct("=I")
 _DEADLINE = struct.Struct("=d")
 _LIMITS = struct.Struct("=dd")
 _LIMITS_OFFSET = _SLOT.size - _LIMITS.size
+_END_BYTES_OFFSET = _LIMITS_OFFSET - 8
 # In the place before the first slot: whether there were ever more tasks than slots.
-_MEMORY_BYTES = (_SLOTS + 1) * _SLOT.size
+_ENDS_OFFSET = (_SLOTS + 1) * _SLOT.size
+# For each slot, behind all of them: room for the event of an end. Most have less than half of it.
+_MOST_END_BYTES = 1024
+_MEMORY_BYTES = _ENDS_OFFSET + (_SLOTS + 1) * _MOST_END_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,21 @@ class Mark:
         if self._free is not None:  # else the place may be another task's by now
             _DEADLINE.pack_into(self._memory, self._offset + _LIMITS_OFFSET, 0.0)
 
+    def note_end(self, event: bytes) -> bool:
+        """Have the supervisor find the event of the task's end; return False if there is no room for it here."""
+        if self._free is None or len(event) > _MOST_END_BYTES:
+            return False
+        begin = _ENDS_OFFSET + self._offset // _SLOT.size * _MOST_END_BYTES
+        self._memory[begin : begin + len(event)] = event
+        # The length comes last: whoever looks meanwhile sees no event, or all of it.
+        _END_BYTES.pack_into(self._memory, self._offset + _END_BYTES_OFFSET, len(event))
+        return True
+
+    def forget_end(self) -> None:
+        """Have the supervisor find no event of an end here."""
+        if self._free is not None:
+            _END_BYTES.pack_into(self._memory, self._offset + _END_BYTES_OFFSET, 0)
+
     def release(self) -> None:
         """Say that the task is out of hand: its end is confirmed, or its message is somebody else's."""
         if self._free is not None:
@@ -97,7 +118,7 @@ class Marks:
             return Mark()
         offset = self._free.pop()
         # The state comes last: whoever looks meanwhile sees nothing, or all of it.
-        _SLOT.pack_into(self._memory, offset, _FREE, attempt, ids.bytes_of(task_id), 0.0, 0.0)
+        _SLOT.pack_into(self._memory, offset, _FREE, attempt, ids.bytes_of(task_id), 0, 0.0, 0.0)
         self._memory[offset] = _HELD
         return Mark(self._memory, offset, self._free)
 
@@ -109,7 +130,19 @@ class Marks:
         if self._memory[0]:
             return None
         latest = time.monotonic() - grace
-        return [_held(slot, latest) for slot in _SLOT.iter_unpack(self._memory[_SLOT.size :]) if slot[0] != _FREE]
+        slots = _SLOT.iter_unpack(self._memory[_SLOT.size : _ENDS_OFFSET])
+        return [_held(slot, latest) for slot in slots if slot[0] != _FREE]
+
+    def ends(self) -> list[bytes]:
+        """Return the events of the ends that are noted and not confirmed."""
+        slots = enumerate(_SLOT.iter_unpack(self._memory[_SLOT.size : _ENDS_OFFSET]), 1)
+        return [
+            self._end_of(number, length) for number, (state, _, _, length, *_) in slots if state != _FREE and length
+        ]
+
+    def _end_of(self, number: int, length: int) -> bytes:
+        begin = _ENDS_OFFSET + number * _MOST_END_BYTES
+        return self._memory[begin : begin + length]
 
     def close(self) -> None:
         self._memory.close()
@@ -127,8 +160,8 @@ def open_memory() -> int:
     return descriptor
 
 
-def _held(slot: tuple[int, int, bytes, float, float], latest: float) -> Held:
-    state, attempt, task_id, deadline, time_limit = slot
+def _held(slot: tuple[int, int, bytes, int, float, float], latest: float) -> Held:
+    state, attempt, task_id, _, deadline, time_limit = slot
     has_begun = state == _BEGUN
     exceeded = has_begun and 0.0 < deadline < latest
     return Held(str(uuid.UUID(bytes=task_id)), attempt, has_begun, time_limit if exceeded else None)

@@ -9,17 +9,14 @@ from collections.abc import Callable, Sequence
 from limetask.amqp import Connection
 from limetask.errors import TooLargeForBrokerError
 from limetask.message import Alive, WorkerLost
-from limetask.records import decode_completion, encode_alive, encode_completion, encode_worker_lost
+from limetask.records import completion_event, decode_completion, encode_alive, encode_completion, encode_worker_lost
 from limetask.topology import Names
-from limetask_worker.outbox import UnreportedEnd
 from limetask_worker.signs_of_life import give_signs_of_life
 from limetask_worker.too_large import shorter_end
 
 logger = logging.getLogger(__name__)
 
 _TELL_SECONDS = 10.0
-# What a process published last is on its way to the broker when it dies: ends that are told there first are no losses.
-_LAST_WORDS_SECONDS = 0.3
 _TELL_IN_A_HURRY_SECONDS = 2.0
 
 
@@ -37,8 +34,8 @@ class News:
             self._connection, self._names.results_queue, worker_timeout, lambda: encode_alive(sign())
         )
 
-    def tell_of_death(self, lost: WorkerLost, ends: Sequence[UnreportedEnd]) -> None:
-        """Report the ends that a process left, and that it has ended itself, however long the broker takes."""
+    def tell_of_death(self, lost: WorkerLost, ends: Sequence[bytes]) -> None:
+        """Report the ends that a process left, by their events, and its own, however long the broker takes."""
         telling = asyncio.ensure_future(self._publish(lost, ends))
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
@@ -54,17 +51,17 @@ class News:
     async def close(self) -> None:
         await self._connection.close()
 
-    async def _publish(self, lost: WorkerLost, ends: Sequence[UnreportedEnd]) -> None:
-        await asyncio.sleep(_LAST_WORDS_SECONDS)
-        for end in ends:  # first, so that none of them counts as lost
-            await self._report(end)
+    async def _publish(self, lost: WorkerLost, ends: Sequence[bytes]) -> None:
+        for event in ends:  # first, so that none of them counts as lost
+            await self._report(event)
         await self._connection.publish_until_confirmed("", self._names.results_queue, encode_worker_lost(lost))
 
-    async def _report(self, end: UnreportedEnd) -> None:
+    async def _report(self, event: bytes) -> None:
         exchange = self._names.completions_exchange
+        end = decode_completion(event)
         try:
-            await self._connection.publish_if_it_fits(exchange, end.routing_key, end.envelope)
+            await self._connection.publish_if_it_fits(exchange, end.routing_key, completion_event(event))
         except TooLargeForBrokerError as exc:
             logger.error("the end of task %s is told as a failure: %s", end.task_id, exc)
-            shorter = shorter_end(decode_completion(end.envelope.body), exc)
+            shorter = shorter_end(end, exc)
             await self._connection.publish_until_confirmed(exchange, shorter.routing_key, encode_completion(shorter))

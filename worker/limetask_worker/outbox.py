@@ -1,6 +1,6 @@
-"""The ends that a task process could not report for some time, in memory that it shares with its supervisor.
+"""The ends that the broker has not confirmed and that are too large for a mark, in memory shared with the supervisor.
 
-A process that dies in an outage of the broker takes no end with it that waits here: its supervisor reports it.
+A process that dies takes no end with it that waits here: its supervisor reports it.
 """
 
 from __future__ import annotations
@@ -8,90 +8,86 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
-from dataclasses import dataclass
 
-import orjson
-
-from limetask.codec import JSON
-from limetask.message import Envelope
-
-# Before each end: whether it waits, and the lengths of its address and of its event in bytes.
+# Before each event: whether it waits, how many bytes its place has, and how many of these are its own.
 _HEADER = struct.Struct("=BII")
-_INCOMPLETE, _WAITING, _CONFIRMED = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class UnreportedEnd:
-    """The end of one attempt at a task: the event, and the routing key under which it is to be published."""
-
-    task_id: str
-    attempt: int
-    routing_key: str
-    envelope: Envelope
+_FREE, _WAITING = 0, 1
+# Places have sizes of two to some power, this one at least: what is free soon fits again.
+_FEWEST_BYTES = 4096
 
 
 class Outbox:
-    """The ends of one task process that wait for the broker: it keeps and forgets them, and its supervisor reads."""
+    """The events of ends of one task process: it keeps and forgets them, and its supervisor reads."""
 
     def __init__(self, descriptor: int) -> None:
         """Share the memory of `open_outbox`, which is behind this file descriptor and stays the caller's."""
         self._descriptor = os.dup(descriptor)
         self._size = 0
-        self._offsets: dict[tuple[str, int], int] = {}
+        self._places: dict[tuple[str, int], tuple[int, int]] = {}
+        self._free: dict[int, list[int]] = {}
 
     @property
     def is_empty(self) -> bool:
         """True while no end waits here."""
-        return not self._offsets
+        return not self._places
 
-    def keep(self, end: UnreportedEnd) -> None:
-        """Have an end reported by the supervisor should this process die."""
-        if (end.task_id, end.attempt) in self._offsets:
-            return
-        address = orjson.dumps([end.task_id, end.attempt, end.routing_key, end.envelope.message_id])
-        record = _HEADER.pack(_INCOMPLETE, len(address), len(end.envelope.body)) + address + end.envelope.body
-        os.pwrite(self._descriptor, record, self._size)
-        # The state comes last: whoever looks after a death sees nothing of this end, or all of it.
-        os.pwrite(self._descriptor, bytes([_WAITING]), self._size)
-        self._offsets[end.task_id, end.attempt] = self._size
-        self._size += len(record)
+    def keep(self, key: tuple[str, int], event: bytes) -> None:
+        """Have the event of an end reported by the supervisor should this process die.
 
-    def replace(self, end: UnreportedEnd) -> None:
-        """Have this reported instead of what was kept of the same attempt, if anything was.
-
-        The new one comes first: whoever looks after a death in between finds both, which tell the same event.
+        It replaces what was kept for `key`, a task's id and attempt. The new one comes first: whoever looks after a
+        death in between finds both, which are of the same end.
         """
-        former = self._offsets.pop((end.task_id, end.attempt), None)
+        room = max(_FEWEST_BYTES, 1 << (len(event) - 1).bit_length())
+        offset = self._place(room)
+        os.pwrite(self._descriptor, event, offset + _HEADER.size)
+        # The state comes last: whoever looks after a death sees nothing of this end, or all of it.
+        os.pwrite(self._descriptor, _HEADER.pack(_WAITING, room, len(event)), offset)
+        former = self._places.get(key)
+        self._places[key] = offset, room
         if former is not None:
-            self.keep(end)
-            os.pwrite(self._descriptor, bytes([_CONFIRMED]), former)
+            self._free_place(*former)
 
-    def forget(self, task_id: str, attempt: int) -> None:
+    def forget(self, key: tuple[str, int]) -> None:
         """Note that the broker has confirmed an end, if it was kept here."""
-        offset = self._offsets.pop((task_id, attempt), None)
-        if offset is None:
-            return
-        os.pwrite(self._descriptor, bytes([_CONFIRMED]), offset)
-        if not self._offsets:
-            os.truncate(self._descriptor, 0)
-            self._size = 0
+        place = self._places.pop(key, None)
+        if place is not None:
+            self._free_place(*place)
+        if not self._places:
+            self._give_memory_back()
 
-    def read(self) -> list[UnreportedEnd]:
-        """Return the ends that still wait; meant for the time after the death of the process that kept them."""
+    def read(self) -> list[bytes]:
+        """Return the events that still wait; meant for the time after the death of the process that kept them."""
         content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
-        ends, offset = [], 0
+        events, offset = [], 0
         while offset + _HEADER.size <= len(content):
-            state, address_bytes, event_bytes = _HEADER.unpack_from(content, offset)
-            if state == _INCOMPLETE:
-                break
+            state, room, length = _HEADER.unpack_from(content, offset)
             begin = offset + _HEADER.size
-            offset = begin + address_bytes + event_bytes
             if state == _WAITING:
-                ends.append(_end(content[begin : begin + address_bytes], content[begin + address_bytes : offset]))
-        return ends
+                events.append(content[begin : begin + length])
+            offset = begin + room
+        return events
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def _free_place(self, offset: int, room: int) -> None:
+        os.pwrite(self._descriptor, bytes([_FREE]), offset)
+        self._free.setdefault(room, []).append(offset)
+
+    def _give_memory_back(self) -> None:
+        os.truncate(self._descriptor, 0)
+        self._size = 0
+        self._free.clear()
+
+    def _place(self, room: int) -> int:
+        """Return where a free place of this size begins, made at the end if there is none."""
+        free = self._free.get(room)
+        if free:
+            return free.pop()
+        offset = self._size
+        os.pwrite(self._descriptor, _HEADER.pack(_FREE, room, 0), offset)
+        self._size += _HEADER.size + room
+        return offset
 
 
 def open_outbox() -> int:
@@ -100,8 +96,3 @@ def open_outbox() -> int:
         return os.memfd_create("limetask-outbox")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
-
-
-def _end(address: bytes, event: bytes) -> UnreportedEnd:
-    task_id, attempt, routing_key, message_id = orjson.loads(address)
-    return UnreportedEnd(task_id, attempt, routing_key, Envelope(event, JSON, message_id, kind="completion"))

@@ -11,7 +11,7 @@ from limetask.message import Begun
 from limetask_worker.child_process import ChildProcess, start_process
 from limetask_worker.control import ChildOptions, Control
 from limetask_worker.marks import Held, Marks, open_memory
-from limetask_worker.outbox import Outbox, UnreportedEnd, open_outbox
+from limetask_worker.outbox import Outbox, open_outbox
 
 # A process cuts off by itself what exceeds its time limit. One that has not done so by then is held up as a whole, as
 # by a C function that keeps Python's global lock.
@@ -82,9 +82,9 @@ class Child:
         """Return the exit code, negative for a signal, once the process has ended."""
         return await self._process.wait()
 
-    def unreported(self) -> list[UnreportedEnd]:
-        """Return the ends that it had not reported when it ended."""
-        return self._outbox.read()
+    def unreported(self) -> list[bytes]:
+        """Return the events of the ends that the broker had not confirmed to it when it ended."""
+        return self._marks.ends() + self._outbox.read()
 
     def held(self) -> list[Held] | None:
         return self._marks.read(_HELD_UP_SECONDS)
