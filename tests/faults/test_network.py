@@ -10,16 +10,21 @@ from dataclasses import replace
 import pytest
 
 from limetask import Settings, configure
+from limetask.topology import Names
+from tests.broker import channel_to, queue_length
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
 from tests.faults.ledger import now
 from tests.faults.load import LATE, Load
+from tests.faults.test_stops import frozen
 from tests.proxy import Proxy, proxy_to
 from tests.waiting import eventually
+from tests.worker import Worker
 
 _STALL_SECONDS = in_form(3.0, 8.0)
 _ROUNDS = in_form(1, 6)
 _CUTS = in_form(12, 40)
+_HELD = 10
 
 
 @pytest.fixture
@@ -116,3 +121,61 @@ def test_workers_that_lose_their_connections_in_turn_use_up_no_late_task(
         fault_ended = now()
         verdict = ledger.check("network: two workers lose their connections in turn", fault_ended)
     assert not verdict.failures
+
+
+def test_late_tasks_that_another_worker_only_held_are_not_run_alone(
+    quick_settings: Settings, network: tuple[Proxy, str], open_ledger: OpenLedger, employ: StartWorker
+) -> None:
+    """A worker loses its connection while its claims wait for a slow recorder: these tasks have killed nobody.
+
+    It says so as soon as it can, so the next one runs them together, and not each in a process of its own.
+    """
+    proxy, url = network
+    ledger = open_ledger(quick_settings)
+    release = ledger.book.trace.with_name("release")
+    recording = employ(ledger, "--roles", "recorder")
+    tasks = "--roles", "tasks", "--processes", "1", "--slots"
+    loser = employ(ledger, *tasks, "1", "--log-level", "info", settings=replace(quick_settings, broker_url=url))
+    ledger.book.send("faulty.tasks.held", str(release))
+    ledger.wait_for_starts(1)  # its only slot
+    with frozen(recording.child_pids("limetask_worker.recorder")):
+        proxy.refuse()
+        numbers = [sent.number for sent in (ledger.book.send(LATE, 0.0) for _ in range(_HELD)) if sent]
+        deliver_once(quick_settings)
+        proxy.refuse(False)
+        wait_for_reconnects(loser, 2)
+        wait_until_taken(quick_settings)
+        ledger.book.send(LATE, 0.0)
+        eventually(lambda: waiting_tasks(quick_settings) == 1, what="a task that finds no slot, and goes back")
+        proxy.refuse()
+        employ(ledger, *tasks, str(_HELD))
+        wait_until_taken(quick_settings)
+        proxy.refuse(False)
+        wait_for_reconnects(loser, 4)
+    fault_ended = now()
+    eventually(lambda: len(ledger.traces()) > _HELD, what="the start of all tasks")
+    release.touch()
+    verdict = ledger.check("network: a worker loses what it only holds", fault_ended)
+    assert not verdict.failures
+    assert verdict.duplicated_late == 0
+    assert len({pid for number, pid in ledger.traces() if number in numbers}) == 1
+
+
+def deliver_once(settings: Settings) -> None:
+    """Take all tasks and give them back: from then on whoever gets one asks before it runs."""
+    with channel_to(settings.broker_url) as channel:
+        while channel.basic_get(Names(settings.namespace).task_queue("default"))[0] is not None:
+            pass
+
+
+def wait_for_reconnects(worker: Worker, count: int) -> None:
+    """Its task process has two connections."""
+    eventually(lambda: worker.log.count("connected to the broker again") >= count, what=f"{count} reconnects")
+
+
+def wait_until_taken(settings: Settings) -> None:
+    eventually(lambda: waiting_tasks(settings) == 0, what="a worker that has taken all tasks")
+
+
+def waiting_tasks(settings: Settings) -> int:
+    return queue_length(settings.broker_url, Names(settings.namespace).task_queue("default"))

@@ -60,7 +60,6 @@ def test_a_stop_does_not_wait_for_a_broker_that_does_not_answer(
             most=8,
             admit=lambda qos, delivery, _: admitted.append((qos, delivery)),
             look_again=lambda: None,
-            longest_wait=lambda: 0.0,
             give_back=lambda: None,
         )
         await intake.start()

@@ -48,6 +48,7 @@ _START_REFUSED = "the recorder cannot record its start, as its log says, so nobo
 _PREFETCH_AHEAD = 256
 # A claim is decided in this time if there is a recorder; until then it may need a slot at any moment.
 _CLAIM_SECONDS = FORMER_HOLDER_SECONDS + 1.0
+_LOOK_SECONDS = 0.1
 # The window of started tasks is filled up when it has emptied to this share.
 _WINDOW_LEVEL = 0.75
 
@@ -108,12 +109,12 @@ class Consumer:
             most=slots + _PREFETCH_AHEAD,
             admit=self._admit,
             look_again=self._schedule_start,
-            longest_wait=self._longest_wait,
             give_back=self._give_back_waiting,
         )
 
     async def start(self) -> None:
         """Consume, now and after every reconnect."""
+        self._look()
         await self._intake.start()
 
     async def stop(self) -> None:
@@ -276,11 +277,33 @@ class Consumer:
     def _in_window(self) -> int:
         return len(self._starting) + len(self._ready) + len(self._granted) + len(self._running)
 
+    def _look(self) -> None:
+        asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+        self._give_up_lost()
+        if not self._is_stopped:
+            self._intake.note_longest_wait(self._longest_wait())
+
+    def _give_up_lost(self) -> None:
+        """Say at once of late tasks that have not begun, and whose messages were lost with their connection, so.
+
+        These are delivered to others, which would soon take them for begun here, and run each alone in a process.
+        """
+        live_epoch = self._connection.live_epoch
+        for waiting in (self._granted, self._ready):
+            lost = [work for work in waiting if work.declaration.acks_late and work.delivery.epoch != live_epoch]
+            for work in lost:
+                waiting.remove(work)
+                self._give_up(work)
+        for asking, work in self._claiming.items():
+            if work.declaration.acks_late and work.delivery.epoch != live_epoch:
+                asking.cancel()  # which gives it up
+
     def _longest_wait(self) -> float:
         """Return for how many seconds the oldest message has waited here for a slot."""
         waits = [waiting[0].age for waiting in (self._ready, *self._waiting.values()) if waiting]
-        if self._executor.longest_waiting is not None:
-            waits.append(self._executor.longest_waiting.age)
+        longest_waiting = self._executor.longest_waiting  # asked once: a thread may take it just now
+        if longest_waiting is not None:
+            waits.append(longest_waiting.age)
         if self._granted:
             waits.append(time.monotonic() - self._granted[0].granted_at)
         return max(waits, default=0.0)

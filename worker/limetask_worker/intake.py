@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 
 # So long may a message wait here for a slot before it goes back to its queue.
 _PATIENCE_SECONDS = 0.5
-_LOOK_SECONDS = 0.1
 # So much of each queue may be here, as far as the sizes of the last messages tell.
 _MOST_BYTES = 32 * 1024**2
 # The share of the newest message in the average size of all.
@@ -44,13 +43,12 @@ class Intake:
         most: int,
         admit: Callable[[QoS, Delivery, DeliveryLag], None],
         look_again: Callable[[], None],
-        longest_wait: Callable[[], float],
         give_back: Callable[[], None],
     ) -> None:
         """Between `fewest` and `most` messages of each queue may be here unacked; `admit` takes each, and its lag.
 
-        `look_again` is called when it can be told anew whether there is room. `longest_wait` returns for how many
-        seconds a message has waited here for a slot; `give_back` is called when that is too long.
+        `look_again` is called when it can be told anew whether there is room, `give_back` when a message has waited
+        here for a slot for too long.
         """
         self._connection = connection
         self._names = names
@@ -62,24 +60,19 @@ class Intake:
         self._admit = admit
         self._lags = {qos: DeliveryLag() for qos in queues}
         self._look_again = look_again
-        self._longest_wait = longest_wait
         self._give_back = give_back
         self._is_pushed = False
         self._is_stopped = False
         self._is_closed = False
-        self._looking: asyncio.TimerHandle | None = None
         self._switching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Have messages pushed, now and after every reconnect."""
-        self._look()
         await self._push()
 
     async def stop(self) -> None:
         """Let nothing more in, whether the broker answers or not."""
         self._is_stopped = True
-        if self._looking is not None:
-            self._looking.cancel()
         if self._switching is not None:
             await asyncio.wait([self._switching], timeout=_CANCEL_SECONDS)
         await self._cancel_consumers()
@@ -93,11 +86,11 @@ class Intake:
             logger.debug("slots become free quickly again: having messages pushed")
         self._switch(self._push() if is_quick else self._pull())
 
-    def _look(self) -> None:
-        self._looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
+    def note_longest_wait(self, seconds: float) -> None:
+        """Hear now and then for how long a message has waited here for a slot."""
         if not self._is_pushed:
             return
-        if self._longest_wait() > _PATIENCE_SECONDS:
+        if seconds > _PATIENCE_SECONDS:
             self._switch(self._push_no_more())
         elif not self._prefetch / 2 <= self._wanted_prefetch() <= self._prefetch * 2:
             self._switch(self._push_anew())
