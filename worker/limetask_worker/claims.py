@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from datetime import datetime
 
@@ -40,6 +41,7 @@ class Claims:
         self._asked: dict[_Question, asyncio.Future[Verdict]] = {}
         self._pause = _FIRST_PAUSE_SECONDS
         self._renewal_at: float | None = None
+        self._said_at = -math.inf
         publishing.set_reply_queue(ReplyQueue(names.events_exchange, self._reply_key, _QUEUE_LENGTH, self._on_delivery))
 
     async def verdict(self, start: Started, *, may_run_again: bool, may_begin_elsewhere: bool) -> Verdict:
@@ -56,11 +58,19 @@ class Claims:
                 await self._publishing.publish_until_confirmed("", self._names.results_queue, envelope)
                 await asyncio.wait([answer], timeout=_ASK_AGAIN_SECONDS)
                 if not answer.done():
-                    logger.warning("no recorder has answered yet whether task %s may run: it waits", start.task_id)
+                    self._say_that_they_wait(start)
                     self._renew_now_and_then()
             return answer.result()
         finally:
             self._asked.pop(question, None)
+
+    def _say_that_they_wait(self, start: Started) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._said_at >= _ASK_AGAIN_SECONDS:
+            self._said_at = now
+            waiting = len(self._asked)
+            text = "no recorder has answered yet whether %d tasks may run, %s is one: they wait"
+            logger.warning(text, waiting, start.task_id)
 
     def _renew_now_and_then(self) -> None:
         """Have another reply queue: a cluster may have deleted ours when it took this node for dead.
