@@ -26,6 +26,7 @@ from limetask import (
 )
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
+from tests.faults.ledger import now
 from tests.faults.load import Load
 from tests.faults.nodes import Node
 from tests.waiting import eventually
@@ -56,7 +57,8 @@ def test_a_result_that_the_broker_does_not_take_is_a_failure(
     worker = employ(ledger, "--processes", "1", "--slots", "4")
     with Load(ledger.book, in_form(100, 1000), in_form(80, 200)):
         bulky = [ledger.book.send(name, size) for name in _BULKY * 4]
-    verdict = ledger.check("results that the broker does not take", 0.0)
+        all_sent = now()
+    verdict = ledger.check("results that the broker does not take", all_sent)
     assert verdict.failures == {"ResultError": len(bulky)}
     for sent in bulky:
         assert sent is not None
@@ -77,7 +79,7 @@ def test_a_traceback_that_the_broker_does_not_take_is_left_out(
         employ(ledger, "--processes", "1")
         sent = ledger.book.send("faulty.tasks.wordy", 9000)
         assert sent is not None
-        ledger.check("a failure that the broker does not take", 0.0)
+        ledger.check("a failure that the broker does not take", now())
     finally:
         set_limit(own_broker, 128 * 1024**2)
     error = get_status(sent.task_id, sent.app).error
@@ -96,8 +98,9 @@ def test_starts_that_do_not_fit_into_one_message_are_told_in_several(
     try:
         with Load(ledger.book, in_form(200, 1000), rate=1000, seconds=0.01):
             pass
+        all_sent = now()
         worker = employ(ledger, "--processes", "1", "--slots", "16")
-        verdict = ledger.check("starts that the broker does not take together", 0.0)
+        verdict = ledger.check("starts that the broker does not take together", all_sent)
     finally:
         set_limit(own_broker, 128 * 1024**2)
     assert not verdict.failures
@@ -123,7 +126,7 @@ def test_an_end_that_outlived_its_process_is_told_as_a_failure_too(
         os.kill(pid, signal.SIGKILL)
     finally:
         small_broker.ctl("set_disk_free_limit", "50MB")
-    verdict = ledger.check("an end that the broker does not take, of a dead process", 0.0)
+    verdict = ledger.check("an end that the broker does not take, of a dead process", now())
     assert verdict.failures == {"ResultError": 1}
     error = get_status(sent.task_id, sent.app).error
     assert error is not None
