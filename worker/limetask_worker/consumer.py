@@ -206,6 +206,7 @@ class Consumer:
         work = self._claiming.pop(asked)
         if asked.cancelled():
             self._give_up(work, began_before=work.mark.has_begun)
+            self._schedule_start()
             return
         verdict = asked.result()
         match verdict.decision:
@@ -239,6 +240,7 @@ class Consumer:
         so it stays recorded, and marked: what is recorded as started here and not in hand counts as ended.
         """
         self._take_back_start(work, began_before=began_before)
+        self._changed.set()
         work.is_settled = True
         for delivery in (work.delivery, *work.copies):
             self._connection.give_back(delivery)
@@ -278,6 +280,8 @@ class Consumer:
         return len(self._starting) + len(self._ready) + len(self._granted) + len(self._running)
 
     def _look(self) -> None:
+        if self._is_stopped and not self.unfinished:
+            return
         asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
         self._give_up_lost()
         if not self._is_stopped:

@@ -92,12 +92,15 @@ class Ends:
         logger.error("its end is told as a failure: %s", refused, extra={WORK_FIELD: work})
         end = shorter_end(completion, refused)
         shorter = encode_completion(end)
-        self._keep_large(work, shorter.body)
-        work.mark.forget_end()
+        if self._keep_large(work, shorter.body):
+            work.mark.forget_end()
         await self._publishing.publish_until_confirmed(self._exchange, end.routing_key, shorter)
 
-    def _keep_large(self, work: Work, event: bytes) -> None:
+    def _keep_large(self, work: Work, event: bytes) -> bool:
+        """Keep an end in the outbox; return False, and say so, if that has no room."""
         try:
             self._outbox.keep(work.key, event)
-        except OSError as exc:  # where it is a file
+        except OSError as exc:
             logger.warning("its end is lost if this process dies now: %s", exc, extra={WORK_FIELD: work})
+            return False
+        return True

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from limetask.amqp import Connection
-from limetask.errors import TooLargeForBrokerError
+from limetask.errors import MessageRefusedError, TooLargeForBrokerError
 from limetask.message import Alive, WorkerLost
 from limetask.records import completion_event, decode_completion, encode_alive, encode_completion, encode_worker_lost
 from limetask.topology import Names
@@ -52,13 +52,16 @@ class News:
         await self._connection.close()
 
     async def _publish(self, lost: WorkerLost, ends: Sequence[bytes]) -> None:
-        for event in ends:  # first, so that none of them counts as lost
-            await self._report(event)
+        await asyncio.gather(*map(self._report, ends))  # first, so that none of them counts as lost
         await self._connection.publish_until_confirmed("", self._names.results_queue, encode_worker_lost(lost))
 
     async def _report(self, event: bytes) -> None:
         exchange = self._names.completions_exchange
-        end = decode_completion(event)
+        try:
+            end = decode_completion(event)
+        except MessageRefusedError as exc:
+            logger.error("an end that a dead process has left cannot be read, its task counts as lost: %s", exc)
+            return
         try:
             await self._connection.publish_if_it_fits(exchange, end.routing_key, completion_event(event))
         except TooLargeForBrokerError as exc:

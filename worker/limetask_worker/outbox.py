@@ -5,13 +5,14 @@ A process that dies takes no end with it that waits here: its supervisor reports
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import tempfile
 
 # Before each event: whether it waits, how many bytes its place has, and how many of these are its own.
-_HEADER = struct.Struct("=BII")
-_FREE, _WAITING = 0, 1
+_HEADER = struct.Struct("=cII")
+_FREE, _WAITING = b"\0", b"\1"
 # Places have sizes of two to some power, this one at least: what is free soon fits again.
 _FEWEST_BYTES = 4096
 
@@ -35,13 +36,13 @@ class Outbox:
         """Have the event of an end reported by the supervisor should this process die.
 
         It replaces what was kept for `key`, a task's id and attempt. The new one comes first: whoever looks after a
-        death in between finds both, which are of the same end.
+        death in between finds both, which are of the same end. Raises OSError if there is no room for it.
         """
         room = max(_FEWEST_BYTES, 1 << (len(event) - 1).bit_length())
         offset = self._place(room)
-        os.pwrite(self._descriptor, event, offset + _HEADER.size)
+        self._write(_HEADER.pack(_FREE, room, len(event)) + event, offset)
         # The state comes last: whoever looks after a death sees nothing of this end, or all of it.
-        os.pwrite(self._descriptor, _HEADER.pack(_WAITING, room, len(event)), offset)
+        self._write(_WAITING, offset)
         former = self._places.get(key)
         self._places[key] = offset, room
         if former is not None:
@@ -57,13 +58,13 @@ class Outbox:
 
     def read(self) -> list[bytes]:
         """Return the events that still wait; meant for the time after the death of the process that kept them."""
-        content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        size = os.fstat(self._descriptor).st_size
         events, offset = [], 0
-        while offset + _HEADER.size <= len(content):
-            state, room, length = _HEADER.unpack_from(content, offset)
+        while offset + _HEADER.size <= size:
+            state, room, length = _HEADER.unpack(os.pread(self._descriptor, _HEADER.size, offset))
             begin = offset + _HEADER.size
             if state == _WAITING:
-                events.append(content[begin : begin + length])
+                events.append(os.pread(self._descriptor, length, begin))
             offset = begin + room
         return events
 
@@ -71,7 +72,7 @@ class Outbox:
         os.close(self._descriptor)
 
     def _free_place(self, offset: int, room: int) -> None:
-        os.pwrite(self._descriptor, bytes([_FREE]), offset)
+        self._write(_FREE, offset)
         self._free.setdefault(room, []).append(offset)
 
     def _give_memory_back(self) -> None:
@@ -85,9 +86,14 @@ class Outbox:
         if free:
             return free.pop()
         offset = self._size
-        os.pwrite(self._descriptor, _HEADER.pack(_FREE, room, 0), offset)
+        self._write(_HEADER.pack(_FREE, room, 0), offset)
         self._size += _HEADER.size + room
         return offset
+
+    def _write(self, content: bytes, offset: int) -> None:
+        written = os.pwrite(self._descriptor, content, offset)
+        if written < len(content):  # a full disk, or a limit: the next write would raise
+            raise OSError(errno.ENOSPC, f"only {written} of {len(content)} bytes could be written")
 
 
 def open_outbox() -> int:
