@@ -87,6 +87,7 @@ def test_a_queue_that_is_deleted_under_its_consumer_is_made_anew(
     employ(ledger, "--processes", "2", "--slots", "8")
     with Load(ledger.book, in_form(100, 1000), in_form(100, 200)):
         pass
+    ledger.wait_for_ends(60)  # what its consumer holds would be deleted with the queue
     held = [ledger.book.send(f"faulty.tasks.{name}", str(release)) for name in ("held", "held_late") * 2]
     eventually(lambda: all(sent and ledger.starts()[sent.number] for sent in held), what="bodies that run")
     with channel_to(quick_settings.broker_url) as channel:
