@@ -16,7 +16,7 @@ test:  ## run all tests against a real RabbitMQ, PostgreSQL and SQLite; ARGS="te
 versions:  ## the unit tests and a short end-to-end run with every other Python that is here (2 minutes)
 	@scripts/versions $(ARGS)
 
-faults:  ## break everything on purpose, at length, and write docs/reliability.md (10 minutes)
+faults:  ## break everything on purpose, at length, and write docs/reliability.md (a quarter of an hour or more)
 	@scripts/faults
 
 soak:  ## half an hour of load with a fault a minute: is memory flat? writes docs/reliability.md, too
