@@ -68,9 +68,8 @@ class Claims:
         now = asyncio.get_running_loop().time()
         if now - self._said_at >= _ASK_AGAIN_SECONDS:
             self._said_at = now
-            waiting = len(self._asked)
-            text = "no recorder has answered yet whether %d tasks may run, %s is one: they wait"
-            logger.warning(text, waiting, start.task_id)
+            text = "no recorder has answered yet whether tasks may run: %d wait, one of them is %s"
+            logger.warning(text, len(self._asked), start.task_id)
 
     def _renew_now_and_then(self) -> None:
         """Have another reply queue: a cluster may have deleted ours when it took this node for dead.

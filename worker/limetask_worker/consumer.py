@@ -280,6 +280,7 @@ class Consumer:
         return len(self._starting) + len(self._ready) + len(self._granted) + len(self._running)
 
     def _look(self) -> None:
+        """See, ten times a second, to what no event would tell: messages that are lost, or have waited for long."""
         if self._is_stopped and not self.unfinished:
             return
         asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look)
