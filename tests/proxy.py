@@ -61,6 +61,11 @@ class Proxy:
         """How many connections have been made through it so far."""
         return len(self._pairs)
 
+    @property
+    def holds_an_answer(self) -> bool:
+        """Whether something of the broker has been held back since the last `stall`."""
+        return self._gates["client"].held > 0
+
     def cut(self) -> None:
         """Close every connection that is open now; new ones are let through."""
         for pair in list(self._pairs):
@@ -98,7 +103,7 @@ class Proxy:
     def cut_before_answer(self, timeout: float = 10.0) -> None:
         """Cut every connection when the broker has got something from a client and its answer is on the way."""
         self.stall("client")
-        eventually(lambda: self._gates["client"].held, timeout, "an answer of the broker")
+        eventually(lambda: self.holds_an_answer, timeout, "an answer of the broker")
         self.cut()
         self.flow()  # what was held finds its connection gone
 

@@ -245,10 +245,14 @@ class Connection:
             await self.declare(self._topology)
 
     async def consume(self, subscription: Subscription) -> None:
-        """Consume from a queue, now if the connection is open and again after every reconnect."""
+        """Consume from a queue, now if the connection is open and again after every reconnect.
+
+        Raises BrokerRefusedError. A connection that is lost meanwhile is none: it consumes when it is back.
+        """
         self._subscriptions.append(subscription)
         if self._session is not None:
-            await self._session.consume(subscription)
+            with contextlib.suppress(ConnectionLostError):
+                await self._session.consume(subscription)
 
     async def cancel(self, subscription: Subscription) -> None:
         """Stop the deliveries of one subscription; what it has delivered can still be acked or given back.

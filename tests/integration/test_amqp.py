@@ -120,6 +120,30 @@ def test_consumers_come_back_after_a_cut_connection(settings: Settings) -> None:
     eventually(lambda: queue_length(settings.broker_url, queue) == 0)
 
 
+def test_a_consumer_whose_connection_is_cut_while_it_begins_comes_back(settings: Settings) -> None:
+    """The cut is nothing that whoever consumes must see to."""
+    names = Names(settings.namespace)
+    queue = names.task_queue("default")
+    deliveries: list[Delivery] = []
+
+    def use_with(proxy: Proxy) -> Callable[[Connection], Awaitable[None]]:
+        async def use(connection: Connection) -> None:
+            proxy.stall("client")
+            beginning = asyncio.ensure_future(connection.consume(Subscription(queue, 10, deliveries.append)))
+            await until(lambda: proxy.holds_an_answer)
+            proxy.cut()
+            proxy.flow()
+            await beginning
+            await connection.publish_until_confirmed(names.tasks_exchange, queue, message())
+            await until(lambda: deliveries)
+            connection.ack(deliveries[0])
+
+        return use
+
+    with proxy_to(settings.broker_url) as (proxy, url):
+        with_connection(replace(settings, broker_url=url), use_with(proxy))
+
+
 def test_a_publish_that_was_not_confirmed_is_unknown(settings: Settings) -> None:
     """A cut before the confirm fails the publish with ConnectionLostError instead of leaving it hanging."""
     names = Names(settings.namespace)
