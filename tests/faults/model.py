@@ -2,7 +2,8 @@
 
 A status only goes forward: PENDING, STARTED, SUCCESS or FAILURE. There are two exceptions, which are counted: a start
 is taken back if its body had not begun, and a presumed loss gives way to the real end. Nobody may be presumed lost who
-is not: a process must have been killed, or its host silent for long enough.
+is not: a process must have been killed, or its host silent for long enough. Only of a host that was silent may the real
+end still come: a process that is told as dead tells nothing any more.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def judge(
         seen = statuses.get(task_id, ())
         for text in _wrong_steps(seen, life, judgement.counted):
             judgement.wrong.append(f"task {task_id}: {text}")
-        for text in _wrong_failures([*seen, *events.get(task_id, ())], life, deeds):
+        told = [*seen, *events.get(task_id, ())]
+        for text in (*_wrong_failures(told, life, deeds), *_wrong_corrections(told)):
             judgement.wrong.append(f"task {task_id}: {text}")
     return judgement
 
@@ -143,6 +145,19 @@ def _is_corrected(before: Look, after: Look) -> bool:
         and _RANKS[after.status] == 2
         and after.error_type != WORKER_LOST
     )
+
+
+def _wrong_corrections(seen: Sequence[Look]) -> Iterator[str]:
+    """Tell of deaths that the end of the same attempt contradicts, each once."""
+    deaths = {
+        (look.attempt, look.message): look
+        for look in seen
+        if look.error_type == WORKER_LOST and not look.message.startswith(_SILENT)
+    }
+    ends = {look.attempt: look for look in seen if _RANKS[look.status] == 2 and look.error_type != WORKER_LOST}
+    for death in deaths.values():
+        if death.attempt in ends:
+            yield f"{death}, and yet {ends[death.attempt]}"
 
 
 def _wrong_failures(seen: Iterable[Look], life: Life, deeds: Deeds) -> Iterator[str]:

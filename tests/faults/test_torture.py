@@ -56,7 +56,7 @@ def torture(ledger: Ledger, employ: StartWorker) -> tuple[Verdict, Judgement]:
             fault_ended = now()
             ledger.wait_for_ends(_REST_SECONDS)
         verdict = ledger.check(
-            f"processes stopped and killed at random for {_SECONDS:g} s",
+            f"processes stopped and killed at random for {_SECONDS:g} s, seed {_SEED}",
             fault_ended,
             were_silent=True,  # the model knows which
         )

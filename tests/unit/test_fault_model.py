@@ -80,6 +80,15 @@ def test_a_corrected_loss_is_counted() -> None:
     assert (judged.wrong, judged.counted["presumed losses corrected"]) == ([], 1)
 
 
+def test_a_death_that_the_real_end_contradicts_is_wrong() -> None:
+    """Whatever tells of either: a status or an event."""
+    done = deeds()
+    done.killed[PROCESS] = 2.0
+    assert wrong(EARLY, [look(1, "STARTED"), lost(3, KILLED)], done) == []
+    assert wrong(EARLY, [look(1, "STARTED"), lost(3, KILLED), look(4, "SUCCESS")], done)
+    assert wrong(EARLY, [look(1, "STARTED"), look(4, "SUCCESS")], done, events=[lost(3, KILLED)])
+
+
 @pytest.mark.parametrize(
     ("stops", "at", "right"),
     [
