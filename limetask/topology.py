@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, get_args
 
 QoS = Literal["asap", "default", "background"]
@@ -135,8 +136,14 @@ class Names:
 
     def is_reply_key(self, key: str) -> bool:
         """Return True for a key that `reply_key` could have made; a message may ask for no other."""
-        prefix = self.reply_key("")
-        return key.startswith(prefix) and key[len(prefix) :].isalnum()
+        return _is_reply_key(self.namespace, key)
+
+
+# Each task has one, and there are as many as processes that send.
+@lru_cache(maxsize=1024)
+def _is_reply_key(namespace: str, key: str) -> bool:
+    prefix = Names(namespace).reply_key("")
+    return key.startswith(prefix) and key[len(prefix) :].isalnum()
 
 
 @dataclass(frozen=True, slots=True)

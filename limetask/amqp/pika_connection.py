@@ -145,23 +145,29 @@ class _Messages:
         if self._delivery is None:
             return False
         self._missing_bytes, self._properties = decode_header(buffer, begin, end)
-        self._deliver_if_complete()
+        if not self._missing_bytes:
+            self._deliver(b"")
         return True
 
     def take_body(self, buffer: bytes, begin: int, end: int) -> bool:
         if self._delivery is None:
             return False
-        self._body.append(buffer[begin:end])
+        part = buffer[begin:end]
         self._missing_bytes -= end - begin
-        self._deliver_if_complete()
-        return True
-
-    def _deliver_if_complete(self) -> None:
-        if self._missing_bytes > 0 or self._delivery is None or self._properties is None:
-            return
         if self._missing_bytes < 0:
             raise InvalidFrameError("a message has a longer body than its header says")
+        if self._missing_bytes:
+            self._body.append(part)
+        elif self._body:
+            body, self._body = b"".join((*self._body, part)), []
+            self._deliver(body)
+        else:
+            self._deliver(part)  # nearly all are as short
+        return True
+
+    def _deliver(self, body: bytes) -> None:
+        assert self._delivery is not None
+        assert self._properties is not None
         content_type, headers, reply_to, message_id, kind = self._properties
-        body = b"".join(self._body)
-        delivery, self._delivery, self._properties, self._body = self._delivery, None, None, []
+        delivery, self._delivery, self._properties = self._delivery, None, None
         self.on_delivery(*delivery, Envelope(body, content_type, message_id, kind, reply_to, headers))

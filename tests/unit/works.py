@@ -11,6 +11,7 @@ from limetask.amqp import Delivery
 from limetask.codec import encode_task
 from limetask.message import TaskIdentity, TaskMessage
 from limetask.registry import TaskDeclaration
+from limetask_worker.marks import Mark
 from limetask_worker.work import Work
 
 
@@ -19,7 +20,9 @@ def work_of(body: Callable[..., Any], *args: Any, **kwargs: Any) -> Work:
     identity = TaskIdentity(ids.new_task_id("shop"), "pkg.tasks.run", "shop", 1, None)
     delivery = Delivery(1, 1, "limetask.tasks.default", False, encode_task(identity, b""))
     declaration = TaskDeclaration(body, name="pkg.tasks.run", acks_late=False, qos="default", time_limit=None)
-    return Work(delivery, TaskMessage(identity, args, kwargs), declaration)
+    work = Work(delivery, TaskMessage(identity, args, kwargs), declaration)
+    work.mark = Mark()
+    return work
 
 
 def join_coroutine_threads() -> None:

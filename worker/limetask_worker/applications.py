@@ -6,7 +6,8 @@ import contextlib
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from types import CoroutineType
+from typing import Any, NoReturn
 
 from limetask.application import Application
 from limetask.errors import ConfigurationError
@@ -57,16 +58,32 @@ def _check_yields_as_a_manager(factory: Callable[..., Any], path: str) -> None:
         )
 
 
-def opened(make_application: ApplicationFactory, identifier: str) -> contextlib.AbstractContextManager[Any]:
-    """Return what gives a fresh application, closed afterwards if it is a context manager itself.
+class Opened:
+    """Gives a fresh application, closed afterwards if it is a context manager itself.
 
-    Raises ConfigurationError if the factory makes asynchronous ones, and whatever the factory raises. A factory that
-    is a context manager may raise later, when that is entered.
+    To enter it raises ConfigurationError if the factory makes asynchronous ones, and whatever the factory raises. An
+    ExitStack, or a `nullcontext`, would do the same and take longer than all else around a short body.
     """
-    application = make_application(identifier)
-    _refuse_asynchronous(application)
-    check_has_run(application, "the application factory")
-    return application if hasattr(application, "__enter__") else contextlib.nullcontext(application)
+
+    __slots__ = ("_identifier", "_make", "_manager")
+
+    def __init__(self, make_application: ApplicationFactory, identifier: str) -> None:
+        self._make = make_application
+        self._identifier = identifier
+        self._manager: contextlib.AbstractContextManager[Any] | None = None
+
+    def __enter__(self) -> Any:
+        application = self._make(self._identifier)
+        if hasattr(application, "__enter__"):
+            self._manager = application
+            return application.__enter__()
+        if hasattr(application, "__aenter__") or isinstance(application, CoroutineType):
+            _refuse_asynchronous(application)
+        check_has_run(application, "the application factory")
+        return application
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return None if self._manager is None else self._manager.__exit__(*error)
 
 
 @contextlib.asynccontextmanager
@@ -93,11 +110,9 @@ def _made(make_application: ApplicationFactory, identifier: str) -> Any:
         end_if_forked()
 
 
-def _refuse_asynchronous(application: Any) -> None:
-    is_asynchronous = hasattr(application, "__aenter__") and not hasattr(application, "__enter__")
-    if is_asynchronous or inspect.iscoroutine(application):
-        if inspect.iscoroutine(application):
-            application.close()
-        raise ConfigurationError(
-            "the application factory is asynchronous, and only what is `async def` can use what it makes"
-        )
+def _refuse_asynchronous(application: Any) -> NoReturn:
+    if isinstance(application, CoroutineType):
+        application.close()  # without Python's own warning
+    raise ConfigurationError(
+        "the application factory is asynchronous, and only what is `async def` can use what it makes"
+    )

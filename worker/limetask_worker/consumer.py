@@ -370,6 +370,7 @@ class Consumer:
         gone: list[Work] = []
         room = window - self._in_window()
         live_epoch = self._connection.live_epoch
+        earliest = time.monotonic() - SURE_SECONDS
         while waiting and len(taken) < room:
             work = waiting.popleft()
             known = self._in_hand.get(work.key)
@@ -377,7 +378,7 @@ class Consumer:
                 gone.append(work)
             elif known is not None:
                 self._adopt(known, work)
-            elif work.age > SURE_SECONDS:
+            elif work.received_at < earliest:
                 # This process stood still, and the broker may have given its messages to others.
                 self._claim(work)
             else:
@@ -500,4 +501,5 @@ def _unexpected(verdict: Verdict) -> str:
 
 
 def _may_be_elsewhere(envelope: Envelope) -> bool:
-    return has_flag(envelope, "repeated") or has_flag(envelope, "put_off")
+    headers = envelope.headers
+    return headers is not None and bool(headers.get("repeated") or headers.get("put_off"))

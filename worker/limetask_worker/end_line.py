@@ -26,16 +26,16 @@ class EndLines:
 
     def add(self, work: Work, outcome: Outcome) -> None:
         """Log this end soon. Call it when the end has been published."""
-        if not _is_worth_a_line(outcome):
-            return
         if not self._ended:
             asyncio.get_running_loop().call_soon(self._log)
         self._ended.append((work, outcome))
 
     def _log(self) -> None:
         ended, self._ended = self._ended, []
+        logs_success = logger.isEnabledFor(logging.INFO)  # asked once: most are such, and few want a line for each
         for work, outcome in ended:
-            log_end(work, outcome)
+            if logs_success or outcome.status is not Status.SUCCESS or _has_large_result(outcome):
+                log_end(work, outcome)
 
 
 def log_end(work: Work, outcome: Outcome) -> None:
@@ -56,10 +56,6 @@ def log_end(work: Work, outcome: Outcome) -> None:
             _log(level, work, outcome)
         else:
             outcome.context.run(_log, level, work, outcome)
-
-
-def _is_worth_a_line(outcome: Outcome) -> bool:
-    return logger.isEnabledFor(_level_of(outcome)) or _has_large_result(outcome)
 
 
 def _has_large_result(outcome: Outcome) -> bool:

@@ -45,14 +45,13 @@ class Ends:
         work: Work,
         completion: Completion,
         envelope: Envelope,
-        on_confirmed: Callable[[], None],
+        on_confirmed: Callable[[Work], None],
         copy_to: str | None,
     ) -> None:
         """Publish until it is confirmed, then call `on_confirmed`; without an asyncio task if all is well.
 
         `envelope` has the completion with its result, which is only there. `copy_to` is the sender's reply key.
         """
-        routing_key = completion.routing_key
         if not work.mark.note_end(envelope.body):
             self._keep_large(work, envelope.body)
 
@@ -60,28 +59,35 @@ class Ends:
             self._unsettled.discard(confirmed)
             error = confirmed.exception()
             if error is None:
-                is_confirmed()
+                self._forget(work, on_confirmed)
             else:
-                self._start(publish_again(error))
+                self._start(self._publish_again(work, completion, envelope, on_confirmed, error))
 
-        async def publish_again(error: BaseException) -> None:
-            try:
-                if isinstance(error, TooLargeForBrokerError):
-                    raise error
-                logger.warning("a record is kept until the broker takes it: %s", error)
-                await self._publishing.publish_if_it_fits(self._exchange, routing_key, envelope)
-            except TooLargeForBrokerError as exc:
-                await self._publish_shorter(work, completion, exc)
-            is_confirmed()
-
-        def is_confirmed() -> None:
-            if not self._outbox.is_empty:
-                self._outbox.forget(work.key)
-            on_confirmed()  # which releases the mark
-
-        confirmed = self._publishing.publish(self._exchange, routing_key, envelope, copy_to)
+        confirmed = self._publishing.publish(self._exchange, completion.routing_key, envelope, copy_to)
         self._unsettled.add(confirmed)
         confirmed.add_done_callback(on_answer)
+
+    def _forget(self, work: Work, on_confirmed: Callable[[Work], None]) -> None:
+        if not self._outbox.is_empty:
+            self._outbox.forget(work.key)
+        on_confirmed(work)  # which releases the mark
+
+    async def _publish_again(
+        self,
+        work: Work,
+        completion: Completion,
+        envelope: Envelope,
+        on_confirmed: Callable[[Work], None],
+        error: BaseException,
+    ) -> None:
+        try:
+            if isinstance(error, TooLargeForBrokerError):
+                raise error
+            logger.warning("a record is kept until the broker takes it: %s", error)
+            await self._publishing.publish_if_it_fits(self._exchange, completion.routing_key, envelope)
+        except TooLargeForBrokerError as exc:
+            await self._publish_shorter(work, completion, exc)
+        self._forget(work, on_confirmed)
 
     async def _publish_shorter(self, work: Work, completion: Completion, refused: TooLargeForBrokerError) -> None:
         """Publish an end without what the broker does not take.

@@ -25,7 +25,7 @@ from limetask.message import UNKNOWN_APPLICATION
 from limetask.results import encode_result
 from limetask.status import ErrorInfo, Status
 from limetask_worker import applications, body_threads, fresh_contexts, soft_limit
-from limetask_worker.applications import ApplicationFactory, opened, opened_async
+from limetask_worker.applications import ApplicationFactory, Opened, opened_async
 from limetask_worker.body_threads import BodyThreads
 from limetask_worker.deadlines import deadlines
 from limetask_worker.forked import end_if_forked
@@ -111,10 +111,14 @@ class Executor:
             _note_end(work, begun_at)
 
     def _call_function(self, work: Work) -> bytes:
-        with _Application(self._make_application, work.message.identity.app) as application:
+        declaration, message = work.declaration, work.message
+        with _Application(self._make_application, message.identity.app) as application:
             try:
-                with soft_limit_in_thread(work.declaration.soft_time_limit):
-                    result = work.declaration.function(application, *work.message.args, **work.message.kwargs)
+                if declaration.soft_time_limit is None:
+                    result = declaration.function(application, *message.args, **message.kwargs)
+                else:
+                    with soft_limit_in_thread(declaration.soft_time_limit):
+                        result = declaration.function(application, *message.args, **message.kwargs)
             finally:
                 end_if_forked()  # before the application is closed, which is the parent's
             return encode_result(result, self._max_result_bytes)
@@ -155,28 +159,18 @@ def _note_end(work: Work, begun_at: float) -> None:
         work.mark.lift_time_limit()
 
 
-class _Application:
-    """The application of one body, closed after it. That there is none is a refusal if its factory says so, not later.
+class _Application(Opened):
+    """The application of one body. That there is none is a refusal if its factory says so, not later."""
 
-    An ExitStack would do the same, and take longer than all else here.
-    """
-
-    def __init__(self, make: ApplicationFactory, identifier: str) -> None:
-        self._make = make
-        self._identifier = identifier
-        self._opened: contextlib.AbstractContextManager[Any]
+    __slots__ = ()
 
     def __enter__(self) -> Any:
         try:
-            self._opened = opened(self._make, self._identifier)
-            return self._opened.__enter__()
+            return super().__enter__()
         except UnknownApplicationError as exc:
             raise _RefusedError(exc) from exc
         finally:
             end_if_forked()
-
-    def __exit__(self, *error: Any) -> bool | None:
-        return self._opened.__exit__(*error)
 
 
 class _RefusedError(Exception):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from limetask.events import Event
 from limetask.handlers import HandlerDeclaration
-from limetask_worker.applications import ApplicationFactory, opened, opened_async
+from limetask_worker.applications import ApplicationFactory, Opened, opened_async
 from limetask_worker.deadlines import deadlines
 from limetask_worker.executor import message_of_error, type_of_error
 from limetask_worker.forked import end_if_forked
@@ -67,7 +67,7 @@ class HandlerExecutor:
         try:
             with contextlib.ExitStack() as stack:
                 try:
-                    application = stack.enter_context(opened(self._make_application, event.app))
+                    application = stack.enter_context(Opened(self._make_application, event.app))
                     with soft_limit_in_thread(self._handler.soft_time_limit):
                         returned = self._handler.function(application, event)
                     self._check_has_run(returned)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -113,14 +114,9 @@ class Settler:
 
     def ended(self, work: Work, outcome: Outcome, on_confirmed: Callable[[Work], None]) -> None:
         """Publish a task's end, and call back when it is confirmed; a late delivery is acked then."""
-
-        def confirmed() -> None:
-            if work.declaration.acks_late:
-                self._ack(work)
-            on_confirmed(work)
-
         work.has_ended = True
-        if not work.declaration.acks_late and not work.is_settled:
+        acks_late = work.declaration.acks_late
+        if not acks_late and not work.is_settled:
             self._note_unacked_end()
         completion = self._completion(work, outcome)
         reply_to = work.message.identity.reply_to
@@ -128,7 +124,7 @@ class Settler:
             work,
             completion,
             encode_completion(completion, outcome.result),
-            confirmed,
+            partial(self._ack_late, on_confirmed) if acks_late else on_confirmed,
             copy_to=reply_to if reply_to and self._names.is_reply_key(reply_to) else None,
         )
 
@@ -213,8 +209,9 @@ class Settler:
             return
         sure: list[Work] = []
         live_epoch = self._consuming.live_epoch
+        earliest = time.monotonic() - SURE_SECONDS
         for work in batch:
-            is_in_time = work.declaration.acks_late or work.age < SURE_SECONDS
+            is_in_time = work.declaration.acks_late or work.received_at > earliest
             if error is None and is_in_time and work.delivery.epoch == live_epoch:
                 sure.append(work)
             else:
@@ -308,6 +305,10 @@ class Settler:
             started_at=work.started_at,
             finished_at=outcome.finished_at,
         )
+
+    def _ack_late(self, on_confirmed: Callable[[Work], None], work: Work) -> None:
+        self._ack(work)
+        on_confirmed(work)
 
     def _ack(self, work: Work) -> None:
         work.is_settled = True

@@ -33,6 +33,7 @@ from limetask_worker.executor import Executor
 from limetask_worker.loading import LoadingError, load_factory
 from limetask_worker.log_thread import WORK_FIELD, log_thread
 from limetask_worker.logs import configure_logging, log_start_failure
+from limetask_worker.marks import Mark
 from limetask_worker.memory_kills import MemoryKills
 from limetask_worker.preparing import prepare
 from limetask_worker.process import (
@@ -253,6 +254,7 @@ def _decode_work(request: dict[str, Any]) -> Work:
     if declaration is None:
         raise LookupError(f"no task {identity.task_name!r}")
     work = Work(Delivery(0, 0, "", False, envelope), decode_task(identity, envelope), declaration)
+    work.mark = Mark()
     if request["started_at"] is not None:
         work.started_at = datetime.fromisoformat(request["started_at"])
     return work

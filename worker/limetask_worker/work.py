@@ -25,10 +25,10 @@ class Work:
     """A task that may run here, its delivery, and when it was started.
 
     `begun` is how often its body has begun, this time included, if the recorder has said so; that was at `granted_at`,
-    by time.monotonic. `mark` tells the supervisor of it. `copies` are further deliveries of the same attempt, which was
-    sent twice. `time_limit` is in seconds; `cut_off_timer` enforces it. `is_settled` is true once its delivery is acked
-    or given back. `body_seconds` is how long the body took, if it ran in this process. `key` is which attempt at which
-    task it is; `sent_at` is when that was sent, as its id tells.
+    by time.monotonic. `mark` tells the supervisor of it, from when it is taken in hand. `copies` are further deliveries
+    of the same attempt, which was sent twice. `time_limit` is in seconds; `cut_off_timer` enforces it. `is_settled` is
+    true once its delivery is acked or given back. `body_seconds` is how long the body took, if it ran in this process.
+    `key` is which attempt at which task it is; `sent_at` is when that was sent, as its id tells.
     """
 
     delivery: Delivery
@@ -37,7 +37,6 @@ class Work:
     started_at: datetime | None = None
     begun: int | None = None
     granted_at: float = 0.0
-    mark: Mark = field(default_factory=Mark)
     copies: list[Delivery] = field(default_factory=list)
     received_at: float = field(default_factory=time.monotonic)
     body_seconds: float | None = None
@@ -46,6 +45,7 @@ class Work:
     is_cut_off: bool = False
     time_limit: float | None = None
     cut_off_timer: asyncio.TimerHandle | None = None
+    mark: Mark = field(init=False)
     key: tuple[str, int] = field(init=False)
     sent_at: datetime = field(init=False)
 
