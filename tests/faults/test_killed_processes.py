@@ -15,22 +15,31 @@ from limetask_worker.marks import Marks
 from tests.faults.conftest import OpenLedger, StartWorker
 from tests.faults.form import in_form
 from tests.faults.ledger import Ledger, now
-from tests.faults.load import EARLY_KINDS, LATE_KINDS, Load
+from tests.faults.load import EARLY, EARLY_KINDS, LATE, LATE_KINDS, Load
 from tests.faults.nodes import Node
 from tests.waiting import eventually
 from tests.worker import Worker
 
 _KILLS = in_form(2, 8)
+_BODY_SECONDS = 0.04
 _WORKER_LOST_SECONDS = 30.0  # of silence it would take the worker's timeout, twice as long
 
 
-def kill_a_process_in_a_body(worker: Worker, ledger: Ledger) -> int:
-    """Kill the task process in which a body has just begun, and return its id."""
+def kill_a_process_in_a_body(worker: Worker, ledger: Ledger, task_name: str) -> int:
+    """Kill the task process in which a body has just begun, and return its id.
+
+    On a busy machine the load may be over by then, and a process be started anew for long: so this sends tasks as well.
+    """
     known = len(ledger.traces())
-    children = eventually(lambda: task_processes_of(worker))
-    begun = eventually(lambda: [pid for _, pid in ledger.traces()[known:] if pid in children], 40, "a new body")
-    os.kill(begun[-1], signal.SIGKILL)
-    return begun[-1]
+
+    def begun() -> list[int]:
+        ledger.book.send(task_name, _BODY_SECONDS)
+        children = task_processes_of(worker)
+        return [pid for _, pid in ledger.traces()[known:] if pid in children]
+
+    victim = eventually(begun, 60, "a new body")[-1]
+    os.kill(victim, signal.SIGKILL)
+    return victim
 
 
 def task_processes_of(worker: Worker) -> list[int]:
@@ -48,10 +57,10 @@ def test_an_early_task_whose_process_is_killed_fails_and_is_not_run_again(
     ledger = open_ledger(quick_settings)
     worker = employ(ledger, "--processes", "2", "--slots", "4")
     killed_at: dict[int, float] = {}
-    with Load(ledger.book, in_form(200, 2000), in_form(80, 120), EARLY_KINDS, seconds=0.04) as load:
+    with Load(ledger.book, in_form(200, 2000), in_form(80, 120), EARLY_KINDS, seconds=_BODY_SECONDS) as load:
         for kill in range(_KILLS):
             load.wait_for_share((kill + 1) / (_KILLS + 2))
-            victim = kill_a_process_in_a_body(worker, ledger)
+            victim = kill_a_process_in_a_body(worker, ledger, EARLY)
             killed_at[victim] = now()
     verdict = ledger.check("SIGKILL of a task process in an early body", max(killed_at.values()))
     assert set(verdict.failures) == {"WorkerLost"}
@@ -75,10 +84,10 @@ def test_a_late_task_whose_process_is_killed_is_run_again_and_succeeds(
     ledger = open_ledger(quick_settings)
     # So often that no task which is hit again and again is taken for a poisonous one.
     worker = employ(ledger, "--processes", "2", "--slots", "4", LIMETASK_MAX_DELIVERIES=str(_KILLS + 1))
-    with Load(ledger.book, in_form(200, 2000), in_form(80, 120), LATE_KINDS, seconds=0.04) as load:
+    with Load(ledger.book, in_form(200, 2000), in_form(80, 120), LATE_KINDS, seconds=_BODY_SECONDS) as load:
         for kill in range(_KILLS):
             load.wait_for_share((kill + 1) / (_KILLS + 2))
-            kill_a_process_in_a_body(worker, ledger)
+            kill_a_process_in_a_body(worker, ledger, LATE)
             fault_ended = now()
     verdict = ledger.check("SIGKILL of a task process in a late body", fault_ended)
     assert not verdict.failures
