@@ -213,7 +213,7 @@ def test_an_absent_broker_is_an_error_within_the_deadline(client: Client) -> Non
     started = time.monotonic()
     with pytest.raises(BrokerUnreachableError, match=r"no RabbitMQ at 127\.0\.0\.1:1 .*LIMETASK_BROKER_URL") as caught:
         client.send("a.task", "acme")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert "secret" not in str(caught.value)
 
 
@@ -225,7 +225,7 @@ def test_a_silent_broker_is_an_error_within_the_deadline(client: Client) -> None
         started = time.monotonic()
         with pytest.raises(BrokerError):
             client.send("a.task", "acme")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
 
 def test_wrong_credentials_are_told_without_the_password(settings: Settings, client: Client) -> None:
@@ -246,7 +246,7 @@ def test_a_wrong_virtual_host_is_told(settings: Settings, client: Client) -> Non
 
 def test_tls_where_there_is_none_is_told(settings: Settings, client: Client) -> None:
     """amqps:// at a port without TLS says so."""
-    configure(replace(settings, broker_url=settings.broker_url.replace("amqp://", "amqps://"), send_timeout=1.0))
+    configure(replace(settings, broker_url=settings.broker_url.replace("amqp://", "amqps://"), send_timeout=5.0))
     with pytest.raises(BrokerUnreachableError, match="speaks no TLS"):
         client.send("a.task", "acme")
 
@@ -316,7 +316,7 @@ def test_many_are_sent_though_their_confirms_are_lost(settings: Settings, client
 def test_the_client_comes_back_after_the_broker_was_away(settings: Settings, client: Client) -> None:
     """A process that has sent before sends again once the broker is back."""
     with proxy_to(settings.broker_url) as (proxy, url):
-        configure(replace(settings, broker_url=url, send_timeout=1.0))
+        configure(replace(settings, broker_url=url, send_timeout=5.0))
         client.send("a.task", "acme")
         proxy.refuse()
         with pytest.raises(limetask.LimetaskError):
@@ -489,7 +489,7 @@ def test_a_broker_that_wants_a_certificate_says_so(settings: Settings, client: C
     server = authority.server("localhost")
     authority.vouch_for_clients_of(server)
     with tls_proxy(settings.broker_url, server) as port:
-        over_tls(settings, port, broker_ca=authority.path, send_timeout=1.0)
+        over_tls(settings, port, broker_ca=authority.path, send_timeout=5.0)
         with pytest.raises(BrokerError, match="client's certificate"):
             client.send("a.task", "acme")
         over_tls(settings, port, broker_ca=authority.path, **authority.client())

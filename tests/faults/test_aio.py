@@ -257,6 +257,3 @@ def test_a_user_who_may_not_declare_needs_what_is_there(own_broker: Node, broken
 def delete_queue(broker_url: str, queue: str) -> None:
     with channel_to(broker_url) as channel:
         channel.queue_delete(queue)
-
-
-pytestmark = pytest.mark.timeout(150)

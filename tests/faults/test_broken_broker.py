@@ -219,6 +219,3 @@ def test_what_is_too_large_is_said_and_harms_nothing_else(
     verdict = ledger.check("oversize arguments and results", begun)
     assert verdict.failures == {"ResultError": 2}
     assert all(sent and get_status(sent.task_id, sent.app).status is Status.FAILURE for sent in bulky)
-
-
-pytestmark = pytest.mark.timeout(150)

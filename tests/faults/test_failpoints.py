@@ -117,6 +117,3 @@ def test_no_record_is_lost_with_the_recorder(
     verdict = die_at(step, [EARLY, LATE], quick_settings, open_ledger, employ, tmp_path)
     assert not verdict.failures
     assert not verdict.duplicated_late
-
-
-pytestmark = pytest.mark.timeout(150)

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 import psutil
-import pytest
 
 from limetask import Settings
 from limetask_worker.marks import Marks
@@ -189,6 +188,3 @@ def test_a_task_that_kills_its_process_each_time_is_set_aside(
     assert sum(verdict.failures.values()) == 1
     assert 1 <= ledger.starts()[poison.number] <= 5
     assert poison.task_id in ledger.visible_ids()
-
-
-pytestmark = pytest.mark.timeout(150)

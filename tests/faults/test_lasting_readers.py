@@ -18,8 +18,6 @@ from tests.waiting import eventually
 _TEST_SECONDS = 90.0
 _LOST = "the connection to the broker is lost"
 
-pytestmark = pytest.mark.timeout(150)
-
 
 @pytest.fixture
 def queue(impatient_settings: Settings) -> Iterator[str]:

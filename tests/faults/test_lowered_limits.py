@@ -233,6 +233,3 @@ def test_a_durable_subscription_goes_on_after_a_strange_message(
             channel.queue_delete(queue)
     [letter] = eventually(list_dead_letters, what="a dead letter")
     assert "its body is left out" in letter.reason
-
-
-pytestmark = pytest.mark.timeout(150)

@@ -219,6 +219,3 @@ def _is_sent(argument: bytes) -> bool:
     except BrokerRefusedError:
         return False  # it has not noticed yet that the broker was away
     return True
-
-
-pytestmark = pytest.mark.timeout(150)

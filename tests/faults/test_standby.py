@@ -130,6 +130,3 @@ def test_bodies_of_up_to_a_minute_and_a_half_for_a_long_time(
     verdict = ledger.check(f"two recorders: {minutes:.0f} minutes with bodies of up to 90 s", now())
     assert_all_told_of_success(verdict, ledger)
     assert not verdict.duplicated_late
-
-
-pytestmark = pytest.mark.timeout(150)

@@ -14,7 +14,7 @@ import pytest
 
 from limetask import Settings
 from tests.faults.conftest import OpenLedger, StartWorker
-from tests.faults.form import FULL, in_form
+from tests.faults.form import in_form
 from tests.faults.ledger import now
 from tests.faults.load import Load
 from tests.worker import Worker
@@ -76,6 +76,3 @@ def test_a_deployment_under_load_is_not_noticed(
     verdict = ledger.check("deployment: workers replaced one by one", fault_ended)
     assert not verdict.failures
     assert not verdict.duplicated_late
-
-
-pytestmark = pytest.mark.timeout(180 if FULL else 120)

@@ -144,6 +144,3 @@ def fill(path: Path) -> None:
         return
     finally:
         os.close(descriptor)
-
-
-pytestmark = pytest.mark.timeout(150)

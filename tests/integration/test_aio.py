@@ -89,7 +89,7 @@ def test_an_error_that_nobody_foresaw_is_tried_again(settings: Settings, monkeyp
         raise ZeroDivisionError
 
     async def main() -> None:
-        configure(replace(settings, send_timeout=2.0))
+        configure(replace(settings, send_timeout=5.0))
         with monkeypatch.context() as patch:
             patch.setattr(Session, "open_channel", raise_unforeseen)
             with pytest.raises(ConnectionLostError, match="ZeroDivisionError"):

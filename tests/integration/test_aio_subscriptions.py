@@ -177,7 +177,7 @@ def test_an_absent_broker_is_an_error_within_the_deadline(durable_name: str | No
 
     started = time.monotonic()
     run(main())
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_a_gap_is_told(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
@@ -369,7 +369,7 @@ def test_opening_raises_in_time_though_the_broker_falls_silent(
             started = time.monotonic()
             with pytest.raises(BrokerError):
                 await events.open()
-            assert time.monotonic() - started < 5.0
+            assert time.monotonic() - started < 20
             with pytest.raises(ConnectionLostError, match="subscribe anew"):
                 await events.open()
             await aio.close()

@@ -139,7 +139,7 @@ def test_an_absent_broker_is_an_error_within_the_deadline() -> None:
     started = time.monotonic()
     with pytest.raises(BrokerUnreachableError, match=r"no RabbitMQ at 127\.0\.0\.1:1 .*LIMETASK_BROKER_URL") as caught:
         send_task("a.task", "acme")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert "secret" not in str(caught.value)
 
 
@@ -151,7 +151,7 @@ def test_a_silent_broker_is_an_error_within_the_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(BrokerError):
             send_task("a.task", "acme")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
 
 def test_wrong_credentials_are_told_without_the_password(settings: Settings) -> None:
@@ -189,7 +189,7 @@ def test_a_cut_before_the_confirm_is_an_unknown_outcome(settings: Settings) -> N
 def test_the_client_comes_back_after_the_broker_was_away(settings: Settings) -> None:
     """A process that has sent before sends again once the broker is back."""
     with proxy_to(settings.broker_url) as (proxy, url):
-        configure(replace(settings, broker_url=url, send_timeout=1.0))
+        configure(replace(settings, broker_url=url, send_timeout=5.0))
         send_task("a.task", "acme")
         proxy.refuse()
         with pytest.raises(limetask.LimetaskError):

@@ -182,13 +182,13 @@ def test_an_absent_broker_is_an_error_within_the_deadline() -> None:
     begun = time.monotonic()
     with pytest.raises(BrokerUnreachableError, match=r"no RabbitMQ at 127\.0\.0\.1:1 .*LIMETASK_BROKER_URL"):
         publish_event("acme", KEY)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 def test_a_missing_confirm_is_an_unknown_outcome(settings: Settings) -> None:
     """If the broker was reached and does not answer, the error says that subscribers may have got it, and its id."""
     with proxy_to(settings.broker_url) as (proxy, url):
-        configure(replace(settings, broker_url=url, send_timeout=2.0))
+        configure(replace(settings, broker_url=url, send_timeout=5.0))
         publish_event("acme", KEY, "connects")
         with subscriber(settings.broker_url, settings.namespace, "shop.#") as bound:
             proxy.stall("client")

@@ -75,7 +75,7 @@ def test_a_limit_is_told_as_what_it_is(
     limited: Settings, broker: OwnBroker, send: Callable[[], None], limits: str, told: str
 ) -> None:
     """It is no refusal of the user or the virtual host, and RabbitMQ need not be started."""
-    configure(replace(limited, send_timeout=2.0))
+    configure(replace(limited, send_timeout=5.0))
     with limit(broker, limits), pytest.raises(BrokerError, match=told) as caught:
         send()
     assert not isinstance(caught.value, BrokerRefusedError | BrokerUnreachableError)
@@ -87,7 +87,7 @@ def test_a_limit_of_a_virtual_host_is_told(settings: Settings, broker: OwnBroker
     broker.ctl("add_vhost", "crowded")
     broker.ctl("set_permissions", "-p", "crowded", "guest", ".*", ".*", ".*")
     broker.ctl("set_vhost_limits", "-p", "crowded", NO_CONNECTIONS)
-    configure(replace(settings, broker_url=f"{settings.broker_url.rstrip('/')}/crowded", send_timeout=2.0))
+    configure(replace(settings, broker_url=f"{settings.broker_url.rstrip('/')}/crowded", send_timeout=5.0))
     with pytest.raises(BrokerError, match=r"access to vhost 'crowded' refused .*connection limit \(0\) is reached"):
         send()
 

@@ -236,7 +236,7 @@ class TestTrust:
 
     def test_tls_to_a_plain_broker_says_so(self, settings: Settings) -> None:
         """An `amqps://` URL with the port of AMQP without TLS is told apart from an absent broker."""
-        over_tls(replace(settings, send_timeout=1), urlsplit(settings.broker_url).port or 5672)
+        over_tls(replace(settings, send_timeout=5), urlsplit(settings.broker_url).port or 5672)
         error = error_of_sending()
         assert isinstance(error, BrokerUnreachableError)
         assert "amqps://" in str(error)
@@ -244,7 +244,7 @@ class TestTrust:
     def test_no_tls_to_a_tls_broker_says_so(self, settings: Settings, authority: Authority) -> None:
         """An `amqp://` URL with the port of TLS is told what may be wrong."""
         with tls_proxy(settings.broker_url, authority.server("localhost")) as port:
-            configure(replace(settings, broker_url=f"amqp://guest:{PASSWORD}@localhost:{port}/", send_timeout=1))
+            configure(replace(settings, broker_url=f"amqp://guest:{PASSWORD}@localhost:{port}/", send_timeout=5))
             error = error_of_sending()
         assert isinstance(error, BrokerUnreachableError)
         assert "amqps://" in str(error)
