@@ -22,7 +22,7 @@ from typing import Any
 from pika.exceptions import AMQPError
 
 from limetask import NotFoundError, Settings, Status, StoreError, TaskStatus, get_status
-from limetask.message import END_LOST, WORKER_LOST
+from limetask.message import BEGUN_TOO_OFTEN, END_LOST, WORKER_LOST
 from limetask.topology import QOS_CATEGORIES, Names
 from tests.broker import channel_to, declare_namespace, queue_length
 from tests.faults.form import in_form
@@ -57,9 +57,11 @@ class Event:
 
     @property
     def tells_a_death(self) -> bool:
-        """Whether the process is said to have died, which the test has seen to, or died of."""
+        """Whether a process is said to have died, which the test has seen to, or died of: the last of many, perhaps."""
         message = str((self.fields["error"] or {}).get("message", ""))
-        return self.error_type == WORKER_LOST and message.startswith("the worker process")
+        return self.error_type == BEGUN_TOO_OFTEN or (
+            self.error_type == WORKER_LOST and message.startswith("the worker process")
+        )
 
     @property
     def finished_at(self) -> float:
