@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 from limetask import ids
+from limetask.application import MAX_IDENTIFIER_BYTES
 from limetask.codec import MAX_ATTEMPT, is_plain, shown
 from limetask.errors import MessageRefusedError
 from limetask.handlers import MAX_HANDLER_NAME_BYTES
@@ -121,7 +122,12 @@ def task_id_of(value: Any) -> str:
 def own_task_id(fields: Mapping[str, Any]) -> str:
     """Return the id of a task that was made for the application that a record names."""
     task_id, app = fields["task_id"], fields["app"]
-    if not isinstance(task_id, str) or not isinstance(app, str) or not ids.belongs_to(task_id, app):
+    if (
+        not isinstance(task_id, str)
+        or not isinstance(app, str)
+        or len(app) > MAX_IDENTIFIER_BYTES  # what belongs together is remembered, which must not take much memory
+        or not ids.belongs_to(task_id, app)
+    ):
         raise ValueError(f"task id {shown(task_id)} was not made for application {shown(app)}")
     return task_id
 

@@ -25,6 +25,8 @@ _DEAD_DELIVERY_LIMIT = 1_000_000_000
 _MARKER_DELIVERY_LIMIT = 1_000_000_000
 # Nobody consumes from the levels of a delay; looking into one must not send a message on before its time.
 _DELAY_DELIVERY_LIMIT = 1_000_000_000
+# AMQP has no longer ones.
+_MAX_KEY_BYTES = 255
 
 # A full queue refuses what is published, and the publisher keeps it and tries again: nothing is dropped. Operators set
 # lower limits with a policy: lengths only, since on a quorum queue a policy's overflow goes before the queue's.
@@ -136,10 +138,11 @@ class Names:
 
     def is_reply_key(self, key: str) -> bool:
         """Return True for a key that `reply_key` could have made; a message may ask for no other."""
-        return _is_reply_key(self.namespace, key)
+        return len(key) <= _MAX_KEY_BYTES and _is_reply_key(self.namespace, key)
 
 
-# Each task has one, and there are as many as processes that send.
+# Each task has one, and there are as many as processes that send. Longer texts, which a record may hold, must not be
+# kept here.
 @lru_cache(maxsize=1024)
 def _is_reply_key(namespace: str, key: str) -> bool:
     prefix = Names(namespace).reply_key("")

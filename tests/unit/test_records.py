@@ -398,6 +398,14 @@ class TestHostileRecords:
         with pytest.raises(MessageRefusedError, match="was not made for application"):
             decode(changed(body, **fields))
 
+    @pytest.mark.parametrize("kind", ["completion", "started"])
+    def test_a_name_that_no_application_has_is_refused(self, kind: str) -> None:
+        """It is longer than one may be, so whoever has made the id and the record to fit is not limetask."""
+        app = "a" * 256
+        decode, body = DECODERS[kind]
+        with pytest.raises(MessageRefusedError, match="was not made for application"):
+            decode(changed(body, app=app, task_id=ids.new_task_id(app)))
+
     @pytest.mark.parametrize("kind", DECODERS)
     @pytest.mark.parametrize("seed", range(2))
     def test_a_damaged_record_is_read_or_refused(self, kind: str, seed: int) -> None:

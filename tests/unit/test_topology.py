@@ -261,6 +261,7 @@ def test_a_reply_key_is_recognised(token: str) -> None:
         "core.task.pkg.add.success.v1",
         "shop.eu.tasks.default",
         "amq.rabbitmq.reply-to",
+        "shop.eu.reply." + "a" * 255,
     ],
 )
 def test_another_key_is_no_reply_key(key: str) -> None:
