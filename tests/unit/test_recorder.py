@@ -31,6 +31,7 @@ from limetask.message import (
     Returned,
     Started,
     Verdict,
+    WorkerLost,
 )
 from limetask.records import (
     decode_completion,
@@ -43,6 +44,7 @@ from limetask.records import (
     encode_released,
     encode_returned,
     encode_started,
+    encode_worker_lost,
 )
 from limetask.store import Store
 from limetask.topology import Names
@@ -602,3 +604,62 @@ def test_every_kind_of_record_has_a_reader(settings: Settings, broker: Broker) -
     recorder = Recorder(settings, NAME, connection, connection)
     assert recorder._readers.keys() | {MessageKind.COMPLETION} == RECORD_KINDS
     recorder.close()
+
+
+def late_start_on(start: Started, worker: str) -> Started:
+    return replace(start, worker=worker, acks_late=True, started_at=start.started_at + timedelta(seconds=1))
+
+
+def lost(worker: str) -> Envelope:
+    return encode_worker_lost(WorkerLost(worker, "killed", NOW, begun=None))
+
+
+def alive(worker: str, *task_ids: str) -> Envelope:
+    return encode_alive(Alive(NOW, {worker: task_ids}))
+
+
+@pytest.fixture
+def no_waiting_for_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim to what another worker has started is decided at once."""
+    monkeypatch.setattr(verdicts_module, "_NEWS_SECONDS", 0.001)
+
+
+@pytest.mark.usefixtures("no_waiting_for_news")
+def test_a_late_task_has_not_begun_too_often_while_its_last_worker_lives(settings: Settings, broker: Broker) -> None:
+    """Its message comes again if only a connection was lost: the body may end well. It is looked at again later."""
+    first = replace(started(), acks_late=True)
+    second = late_start_on(first, "host:1:b")
+
+    async def scenario() -> None:
+        async with recording(replace(settings, max_deliveries=1), broker):
+            broker.deliver(encode_started([first]))
+            broker.deliver(claim_of(second, may_run_again=True))
+            await until(lambda: len(broker.verdicts) == 1)
+            assert (broker.verdicts[0].decision, broker.verdicts[0].worker) == (Decision.STARTED_ELSEWHERE, "host:1:a")
+            broker.deliver(lost("host:1:a"))
+            broker.deliver(claim_of(late_start_on(second, "host:1:c"), may_run_again=True))
+            await until(lambda: len(broker.verdicts) == 2)
+            assert broker.verdicts[1].decision is Decision.BEGUN_TOO_OFTEN
+
+    run(scenario)
+
+
+@pytest.mark.usefixtures("no_waiting_for_news")
+def test_a_late_task_has_not_begun_too_often_while_anybody_has_it_in_hand(settings: Settings, broker: Broker) -> None:
+    """An earlier run of it may go on, in a worker that has lost its connection, when the last one is dead."""
+    first = replace(started(), acks_late=True)
+
+    async def scenario() -> None:
+        async with recording(replace(settings, max_deliveries=1), broker):
+            broker.deliver(encode_started([first]))
+            broker.deliver(lost(first.worker))
+            broker.deliver(alive("host:2:a", first.task_id))
+            broker.deliver(claim_of(late_start_on(first, "host:1:b"), may_run_again=True))
+            await until(lambda: len(broker.verdicts) == 1)
+            assert (broker.verdicts[0].decision, broker.verdicts[0].worker) == (Decision.STARTED_ELSEWHERE, "host:2:a")
+            broker.deliver(alive("host:2:a"))
+            broker.deliver(claim_of(late_start_on(first, "host:1:c"), may_run_again=True))
+            await until(lambda: len(broker.verdicts) == 2)
+            assert broker.verdicts[1].decision is Decision.BEGUN_TOO_OFTEN
+
+    run(scenario)

@@ -49,6 +49,7 @@ class Losses:
         self._vital_signs = VitalSigns(worker_timeout)
         self._missed_ends = MissedEnds(self._vital_signs, worker_timeout)
         self._dead: dict[str, WorkerLost] = {}
+        self._held: dict[str, frozenset[str]] = {}
 
     def is_dead(self, worker: str) -> bool:
         """Return True for a worker whose supervisor has told its end: it will never come back."""
@@ -57,6 +58,17 @@ class Losses:
     def is_gone(self, worker: str) -> bool:
         """Return True for a worker that is dead, or has given no sign of life for so long that it counts as dead."""
         return self.is_dead(worker) or self._vital_signs.is_silent(worker)
+
+    def holder_of(self, task_id: str, *, but: str) -> str | None:
+        """Return a worker other than `but` that has a task in hand, as its last sign of life said; None if none has."""
+        return next(
+            (
+                worker
+                for worker, held in self._held.items()
+                if task_id in held and worker != but and not self.is_gone(worker)
+            ),
+            None,
+        )
 
     async def note_death(self, lost: WorkerLost) -> None:
         """Settle all that a worker process had in hand when it ended."""
@@ -84,7 +96,8 @@ class Losses:
         seen_at = min(alive.seen_at, datetime.now(UTC))
         for worker, held in alive.workers.items():
             if held is not None:
-                missing = await self._missing(worker, frozenset(held), seen_at)
+                self._held[worker] = frozenset(held)
+                missing = await self._missing(worker, self._held[worker], seen_at)
                 await self._fail_ended(self._missed_ends.note(worker, missing))
 
     async def note_echo(self, echo: Echo) -> None:
@@ -98,6 +111,7 @@ class Losses:
         for worker in self._vital_signs.silent(await self._store.workers_running()):
             reason = f"no sign of life from its worker for {self._worker_timeout:g} s"
             await self._settle(WorkerLost(worker, reason, datetime.now(UTC), begun=None))
+        self._held = {worker: held for worker, held in self._held.items() if not self.is_gone(worker)}
 
     async def _missing(self, worker: str, held: frozenset[str], seen_at: datetime) -> list[Started]:
         surely = seen_at - timedelta(seconds=_SURELY_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from limetask.amqp import Connection
 from limetask.errors import StoreError
@@ -105,7 +106,7 @@ class Verdicts:
         if verdict.decision is not Decision.STARTED_ELSEWHERE:
             self._answer(claim, verdict)
         elif owner is None or owner == claim.start.worker or self._losses.is_dead(owner):
-            self._answer(claim, await self._claim(claim, take_over=True))
+            self._answer(claim, self._unless_it_runs(claim, await self._claim(claim, take_over=True), owner))
         else:
             self._defer(claim, owner, _NEWS_SECONDS)
 
@@ -138,7 +139,19 @@ class Verdicts:
 
     async def _decide_at_last(self, claim: Claim, owner: str | None) -> None:
         take_over = claim.may_run_again or (owner is not None and self._losses.is_gone(owner))
-        self._answer(claim, await self._claim(claim, take_over=take_over))
+        self._answer(claim, self._unless_it_runs(claim, await self._claim(claim, take_over=take_over), owner))
+
+    def _unless_it_runs(self, claim: Claim, verdict: Verdict, owner: str | None) -> Verdict:
+        """Have a task that has begun too often looked at again later while a worker that lives may yet bring its end.
+
+        Its message comes again as well if that worker has lost its connection only.
+        """
+        if verdict.decision is not Decision.BEGUN_TOO_OFTEN:
+            return verdict
+        claimant = claim.start.worker
+        owner_lives = owner is not None and owner != claimant and not self._losses.is_gone(owner)
+        holder = owner if owner_lives else self._losses.holder_of(claim.start.task_id, but=claimant)
+        return verdict if holder is None else replace(verdict, decision=Decision.STARTED_ELSEWHERE, worker=holder)
 
     async def _claim(self, claim: Claim, *, take_over: bool) -> Verdict:
         verdict = await self._store.claim(claim, self._max_deliveries, take_over=take_over)
