@@ -238,7 +238,7 @@ def shown(value: object) -> str:
 
 def _text(headers: Mapping[str, Any], name: str, most_bytes: int) -> str:
     value = headers.get(name)
-    if type(value) is str and len(value) <= most_bytes and _is_plain_name(value):
+    if is_plain(value, most_bytes):
         return value
     if isinstance(value, bytes):  # as some clients send texts
         with contextlib.suppress(UnicodeDecodeError):

@@ -9,11 +9,10 @@ from dataclasses import replace
 from limetask.amqp import Connection
 from limetask.errors import UnroutableError
 from limetask.message import Envelope
-from limetask.topology import DELAY_LEVELS, Names, delay_topology
+from limetask.topology import DELAY_LEVELS, MAX_KEY_BYTES, Names, delay_topology
 
 MAX_DELAY_SECONDS = 2**DELAY_LEVELS - 1
 
-_MAX_KEY_BYTES = 255
 # With the deaths of its past a message that passes a level once more would be taken for one that goes in circles, and
 # the broker up to 3.13 drops those without a word.
 _HEADERS_OF_DEATH = ("x-death", "x-first-death-", "x-last-death-")
@@ -96,7 +95,7 @@ def routing_key(seconds: int, queue: str) -> str:
     Raises ValueError if the queue's name is too long for it.
     """
     key = f"{'.'.join(f'{seconds:0{DELAY_LEVELS}b}')}.{queue}"
-    if len(key.encode()) > _MAX_KEY_BYTES:
+    if len(key.encode()) > MAX_KEY_BYTES:
         raise ValueError(f"the name of queue {queue!r} is too long for delayed messages")
     return key
 

@@ -16,10 +16,11 @@ from limetask.codec import JSON, check_headers, decode_json, new_message_id, sho
 from limetask.errors import ApplicationError, EventError, MessageRefusedError, ResultError
 from limetask.foreign import shortened
 from limetask.message import Envelope, MessageKind
-from limetask.patterns import COMPLETION_PREFIX, MAX_KEY_BYTES
+from limetask.patterns import COMPLETION_PREFIX
 from limetask.records import decode_completion
 from limetask.results import encode_json
 from limetask.status import ErrorInfo, Status
+from limetask.topology import MAX_KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 from limetask.errors import EventPatternError, TaskNameError
 from limetask.registry import TaskDeclaration, check_task_name
 from limetask.status import Status
+from limetask.topology import MAX_KEY_BYTES
 
-MAX_KEY_BYTES = 255
 COMPLETION_PREFIX = "core.task"
 
 # core, task, at least two of the task's name, its status, v1

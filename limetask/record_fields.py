@@ -16,9 +16,9 @@ from limetask.codec import MAX_ATTEMPT, is_plain, shown
 from limetask.errors import MessageRefusedError
 from limetask.handlers import MAX_HANDLER_NAME_BYTES
 from limetask.message import MessageKind
-from limetask.patterns import MAX_KEY_BYTES
 from limetask.registry import MAX_TASK_NAME_BYTES
 from limetask.status import ErrorInfo, Status
+from limetask.topology import MAX_KEY_BYTES
 
 T = TypeVar("T")
 

@@ -11,6 +11,9 @@ QoS = Literal["asap", "default", "background"]
 QOS_CATEGORIES: tuple[QoS, ...] = get_args(QoS)
 """From the most to the least urgent; each has a queue of its own."""
 
+MAX_KEY_BYTES = 255
+"""How long a routing key may be: AMQP has no longer ones."""
+
 DELAY_LEVELS = 24
 """Level n holds messages for 2**n seconds, so all levels together hold them for up to 194 days."""
 
@@ -25,8 +28,6 @@ _DEAD_DELIVERY_LIMIT = 1_000_000_000
 _MARKER_DELIVERY_LIMIT = 1_000_000_000
 # Nobody consumes from the levels of a delay; looking into one must not send a message on before its time.
 _DELAY_DELIVERY_LIMIT = 1_000_000_000
-# AMQP has no longer ones.
-_MAX_KEY_BYTES = 255
 
 # A full queue refuses what is published, and the publisher keeps it and tries again: nothing is dropped. Operators set
 # lower limits with a policy: lengths only, since on a quorum queue a policy's overflow goes before the queue's.
@@ -138,7 +139,7 @@ class Names:
 
     def is_reply_key(self, key: str) -> bool:
         """Return True for a key that `reply_key` could have made; a message may ask for no other."""
-        return len(key) <= _MAX_KEY_BYTES and _is_reply_key(self.namespace, key)
+        return len(key) <= MAX_KEY_BYTES and _is_reply_key(self.namespace, key)
 
 
 # Each task has one, and there are as many as processes that send. Longer texts, which a record may hold, must not be

@@ -247,7 +247,7 @@ class Connection:
     async def consume(self, subscription: Subscription) -> None:
         """Consume from a queue, now if the connection is open and again after every reconnect.
 
-        Raises BrokerRefusedError. A connection that is lost meanwhile is none: it consumes when it is back.
+        Raises BrokerRefusedError. That the connection is lost meanwhile is not an error: it consumes when it is back.
         """
         self._subscriptions.append(subscription)
         if self._session is not None:

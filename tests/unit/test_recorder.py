@@ -610,6 +610,14 @@ def late_start_on(start: Started, worker: str) -> Started:
     return replace(start, worker=worker, acks_late=True, started_at=start.started_at + timedelta(seconds=1))
 
 
+async def verdict_on(broker: Broker, start: Started) -> Verdict:
+    """The answer to a claim to this start, of a task whose worker has lost its message."""
+    before = len(broker.verdicts)
+    broker.deliver(claim_of(start, may_run_again=True))
+    await until(lambda: len(broker.verdicts) > before)
+    return broker.verdicts[-1]
+
+
 def lost(worker: str) -> Envelope:
     return encode_worker_lost(WorkerLost(worker, "killed", NOW, begun=None))
 
@@ -633,13 +641,11 @@ def test_a_late_task_has_not_begun_too_often_while_its_last_worker_lives(setting
     async def scenario() -> None:
         async with recording(replace(settings, max_deliveries=1), broker):
             broker.deliver(encode_started([first]))
-            broker.deliver(claim_of(second, may_run_again=True))
-            await until(lambda: len(broker.verdicts) == 1)
-            assert (broker.verdicts[0].decision, broker.verdicts[0].worker) == (Decision.STARTED_ELSEWHERE, "host:1:a")
+            put_off = await verdict_on(broker, second)
+            assert (put_off.decision, put_off.worker) == (Decision.STARTED_ELSEWHERE, "host:1:a")
             broker.deliver(lost("host:1:a"))
-            broker.deliver(claim_of(late_start_on(second, "host:1:c"), may_run_again=True))
-            await until(lambda: len(broker.verdicts) == 2)
-            assert broker.verdicts[1].decision is Decision.BEGUN_TOO_OFTEN
+            given_up = await verdict_on(broker, late_start_on(second, "host:1:c"))
+            assert given_up.decision is Decision.BEGUN_TOO_OFTEN
 
     run(scenario)
 
@@ -654,12 +660,10 @@ def test_a_late_task_has_not_begun_too_often_while_anybody_has_it_in_hand(settin
             broker.deliver(encode_started([first]))
             broker.deliver(lost(first.worker))
             broker.deliver(alive("host:2:a", first.task_id))
-            broker.deliver(claim_of(late_start_on(first, "host:1:b"), may_run_again=True))
-            await until(lambda: len(broker.verdicts) == 1)
-            assert (broker.verdicts[0].decision, broker.verdicts[0].worker) == (Decision.STARTED_ELSEWHERE, "host:2:a")
+            put_off = await verdict_on(broker, late_start_on(first, "host:1:b"))
+            assert (put_off.decision, put_off.worker) == (Decision.STARTED_ELSEWHERE, "host:2:a")
             broker.deliver(alive("host:2:a"))
-            broker.deliver(claim_of(late_start_on(first, "host:1:c"), may_run_again=True))
-            await until(lambda: len(broker.verdicts) == 2)
-            assert broker.verdicts[1].decision is Decision.BEGUN_TOO_OFTEN
+            given_up = await verdict_on(broker, late_start_on(first, "host:1:c"))
+            assert given_up.decision is Decision.BEGUN_TOO_OFTEN
 
     run(scenario)

@@ -501,5 +501,4 @@ def _unexpected(verdict: Verdict) -> str:
 
 
 def _may_be_elsewhere(envelope: Envelope) -> bool:
-    headers = envelope.headers
-    return headers is not None and bool(headers.get("repeated") or headers.get("put_off"))
+    return has_flag(envelope, "repeated") or has_flag(envelope, "put_off")

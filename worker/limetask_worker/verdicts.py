@@ -106,7 +106,7 @@ class Verdicts:
         if verdict.decision is not Decision.STARTED_ELSEWHERE:
             self._answer(claim, verdict)
         elif owner is None or owner == claim.start.worker or self._losses.is_dead(owner):
-            self._answer(claim, self._unless_it_runs(claim, await self._claim(claim, take_over=True), owner))
+            await self._decide_against(owner, claim, take_over=True)
         else:
             self._defer(claim, owner, _NEWS_SECONDS)
 
@@ -139,19 +139,26 @@ class Verdicts:
 
     async def _decide_at_last(self, claim: Claim, owner: str | None) -> None:
         take_over = claim.may_run_again or (owner is not None and self._losses.is_gone(owner))
-        self._answer(claim, self._unless_it_runs(claim, await self._claim(claim, take_over=take_over), owner))
+        await self._decide_against(owner, claim, take_over=take_over)
 
-    def _unless_it_runs(self, claim: Claim, verdict: Verdict, owner: str | None) -> Verdict:
-        """Have a task that has begun too often looked at again later while a worker that lives may yet bring its end.
+    async def _decide_against(self, owner: str | None, claim: Claim, *, take_over: bool) -> None:
+        """Decide a claim to what `owner` has started, if anybody has.
 
-        Its message comes again as well if that worker has lost its connection only.
+        A task that has begun too often is looked at again later while a worker that lives may yet bring its end: its
+        message comes again as well if that worker has lost its connection only.
         """
-        if verdict.decision is not Decision.BEGUN_TOO_OFTEN:
-            return verdict
+        verdict = await self._claim(claim, take_over=take_over)
+        holder = self._holder(claim, owner) if verdict.decision is Decision.BEGUN_TOO_OFTEN else None
+        if holder is not None:
+            verdict = replace(verdict, decision=Decision.STARTED_ELSEWHERE, worker=holder)
+        self._answer(claim, verdict)
+
+    def _holder(self, claim: Claim, owner: str | None) -> str | None:
+        """Return a living worker, other than the one that asks, which may bring the end of a task."""
         claimant = claim.start.worker
-        owner_lives = owner is not None and owner != claimant and not self._losses.is_gone(owner)
-        holder = owner if owner_lives else self._losses.holder_of(claim.start.task_id, but=claimant)
-        return verdict if holder is None else replace(verdict, decision=Decision.STARTED_ELSEWHERE, worker=holder)
+        if owner is not None and owner != claimant and not self._losses.is_gone(owner):
+            return owner
+        return self._losses.holder_of(claim.start.task_id, but=claimant)
 
     async def _claim(self, claim: Claim, *, take_over: bool) -> Verdict:
         verdict = await self._store.claim(claim, self._max_deliveries, take_over=take_over)
