@@ -57,6 +57,13 @@ def queue_length(broker_url: str, queue: str) -> int:
         return length
 
 
+def consumer_count(broker_url: str, queue: str) -> int:
+    """How many consumers a queue has."""
+    with channel_to(broker_url) as channel:
+        count: int = channel.queue_declare(queue, passive=True).method.consumer_count
+        return count
+
+
 @dataclass(frozen=True)
 class Letter:
     """A message that was taken off a queue."""

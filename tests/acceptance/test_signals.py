@@ -15,7 +15,7 @@ import pytest
 
 from limetask import Settings, Status, get_status, send_task
 from limetask.topology import Names
-from tests.broker import queue_length
+from tests.broker import consumer_count, queue_length
 from tests.waiting import eventually
 from tests.worker import Worker, environment_of
 
@@ -154,6 +154,8 @@ def test_a_second_hangup_does_not_cut_tasks_off(settings: Settings, start_worker
     worker.process.send_signal(signal.SIGTERM)
     eventually(lambda: "stopping" in worker.log)
     worker.process.send_signal(signal.SIGHUP)
+    queue = Names(settings.namespace).task_queue("default")
+    eventually(lambda: consumer_count(settings.broker_url, queue) == 0, what="a worker that takes nothing more")
     waiting = send_task("shop.tasks.add", "acme", 1, 2)
     (tmp_path / "trace.release").touch()
     assert worker.process.wait(30) == 0
