@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-from limetask.aio.session import Session, open_session
+from limetask.aio.session import Session, end_if_cancelled, open_session
 from limetask.amqp.faults import foreseen, unreachable
 from limetask.amqp.size_limit import SizeLimit
 from limetask.amqp.url import connection_parameters
@@ -113,6 +113,7 @@ class Connection:
                     self._size_limit.note_end(session.closed.result())
                     logger.warning("the connection to the broker is lost: %s", session.closed.result())
             except Exception as exc:  # noqa: BLE001 - whatever it is, nobody else would connect again
+                end_if_cancelled()
                 failures += 1
                 self._note_failure(foreseen(exc))
                 await self._pause(failures)
@@ -126,6 +127,7 @@ class Connection:
                     await session.declare(wanted)
                 if self._on_open is not None:
                     await self._on_open(session)
+            end_if_cancelled()
         except TimeoutError:
             raise ConnectionLostError(
                 f"the broker has not answered for {_SET_UP_SECONDS:g} s: has one of its quorum queues no leader?"

@@ -184,13 +184,16 @@ class Session:
         """Await one of aio-pika's calls, or the session's end: some of them would wait for ever on a dead connection.
 
         The call has a task of its own, since aiormq ends calls with CancelledError when a connection is lost, which
-        must not look like a cancellation of our caller.
+        must not look like a cancellation of our caller. Should it not end with the session, it is left to itself.
         """
         task = self._start(call)
+        either: list[asyncio.Future[Any]] = [task, self.closed]
         try:
-            await asyncio.wait([task])
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             task.cancel()  # unless it is done
+        if not task.done():
+            raise self.closed.result()
         if task.cancelled():
             self._end(ConnectionLostError("aio-pika gave up a call"))  # unless it is known already why
             raise self.closed.result()
@@ -260,23 +263,30 @@ async def open_session(parameters: Any, namespace: str) -> AsyncIterator[Session
     try:
         async with asyncio.timeout(parameters.stack_timeout):
             await connection.connect()
+        end_if_cancelled()
     except (Exception, asyncio.CancelledError) as exc:
         await connection.close()
-        if _is_cancelled(exc):
-            raise
+        end_if_cancelled()
         raise map_error_of_opening(exc, parameters, transport.refusal()) from exc
     session = Session(connection, parameters, namespace)
     try:
         await session.open_channel()
+        end_if_cancelled()
         yield session
     finally:
         await session.close()
 
 
-def _is_cancelled(error: BaseException) -> bool:
-    """Return True if this task is to end, and not only a call of aiormq's."""
+def end_if_cancelled() -> None:
+    """Raise CancelledError if the running task is to end: what it has awaited may have kept that to itself.
+
+    aiormq 7.2.4 raises an InvalidFrameError in its place if a broker refuses the connection just then, and asyncio's
+    own wait_for, which it calls, can forget it up to Python 3.11 (CPython issue 86296). A task that went on would never
+    end, since nobody cancels it twice.
+    """
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _message(envelope: Envelope) -> aio_pika.Message:
