@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,56 +16,55 @@ from limetask.errors import ConnectionLostError
 DEADLINE = 10.0
 
 
-async def raising_something_else() -> None:
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        raise ConnectionError("the broker has refused the connection just then") from None
+class Place:
+    """Where the library waits. It keeps the first cancellation to itself: it forgets it, or raises `error` instead."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.reached = asyncio.Event()
+        self._error = error
+
+    async def wait(self) -> None:
+        is_first = not self.reached.is_set()
+        self.reached.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if not is_first:
+                raise
+            if self._error is not None:
+                raise self._error from None
 
 
-async def forgetting_it() -> None:
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        return
-
-
-async def nothing() -> None:
-    return
-
-
-class Stubborn:
-    """Stands for aio-pika's connection, which keeps a cancellation to itself."""
-
-    stubbornly: Callable[[], Awaitable[None]]
-    at = "connect"
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        self.kwargs: dict[str, Any] = {}
-
-    async def connect(self) -> None:
-        await (Stubborn.stubbornly() if self.at == "connect" else nothing())
-
-    async def close(self) -> None:
-        return
-
-
-@pytest.mark.parametrize("stubbornly", [raising_something_else, forgetting_it])
+@pytest.mark.parametrize("error", [None, ConnectionError("the broker has refused the connection just then")])
 @pytest.mark.parametrize("at", ["connect", "open_channel", "on_open"])
 def test_a_connection_that_is_being_opened_can_be_closed(
-    stubbornly: Callable[[], Awaitable[None]], at: str, monkeypatch: pytest.MonkeyPatch
+    error: Exception | None, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends, and does not go on to connect for ever, whatever the library makes of the cancellation."""
-    monkeypatch.setattr(Stubborn, "stubbornly", staticmethod(stubbornly), raising=False)
-    monkeypatch.setattr(Stubborn, "at", at)
-    monkeypatch.setattr(session_module, "Connection", Stubborn)
+    place = Place(error)
+
+    async def passes(where: str) -> None:
+        if where == at:
+            await place.wait()
+
+    class StubbornConnection:
+        """Stands for aio-pika's."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            self.kwargs: dict[str, Any] = {}
+
+        async def connect(self) -> None:
+            await passes("connect")
+
+        async def close(self) -> None:
+            return
 
     class StubbornSession(Session):
         def __init__(self, *_: Any) -> None:
             self.closed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         async def open_channel(self) -> None:
-            await (stubbornly() if at == "open_channel" else nothing())
+            await passes("open_channel")
 
         async def declare(self, _wanted: object) -> None:
             return
@@ -74,19 +72,14 @@ def test_a_connection_that_is_being_opened_can_be_closed(
         async def close(self) -> None:
             return
 
+    monkeypatch.setattr(session_module, "Connection", StubbornConnection)
     monkeypatch.setattr(session_module, "Session", StubbornSession)
 
     async def scenario() -> None:
-        async def on_open(_session: Session) -> None:
-            await (stubbornly() if at == "on_open" else nothing())
-
-        connection = Connection(Settings(), "test", on_open=on_open)
+        connection = Connection(Settings(), "test", on_open=lambda _session: passes("on_open"))
         opening = asyncio.ensure_future(connection.ready(DEADLINE))
-        while not any(task.get_name() == "limetask connection" for task in asyncio.all_tasks()):
-            await asyncio.sleep(0)
-        for _ in range(10):  # the task stands where it will be cancelled
-            await asyncio.sleep(0)
         async with asyncio.timeout(DEADLINE):
+            await place.reached.wait()
             await connection.close()
         with pytest.raises(ConnectionLostError, match="closed"):
             await opening
@@ -102,16 +95,19 @@ def test_a_call_that_does_not_end_with_its_session_is_left_alone() -> None:
         session.closed = asyncio.get_running_loop().create_future()
         session._calls = set()
         answer = asyncio.ensure_future(session._answer_to(never_ending()))
-        await asyncio.sleep(0)
+        await begun.wait()
         session._end(ConnectionLostError("cut"))
-        async with asyncio.timeout(DEADLINE):
-            with pytest.raises(ConnectionLostError, match="cut"):
-                await answer
-        release.set()
+        try:
+            async with asyncio.timeout(DEADLINE):
+                with pytest.raises(ConnectionLostError, match="cut"):
+                    await answer
+        finally:
+            release.set()
 
-    release = asyncio.Event()
+    begun, release = asyncio.Event(), asyncio.Event()
 
     async def never_ending() -> None:
+        begun.set()
         while not release.is_set():
             try:
                 await release.wait()
