@@ -7,6 +7,8 @@ from collections.abc import Iterable
 # A longer pause between two echoes, as a share of the timeout, interrupts the listening: signs of life that came
 # meanwhile may have been lost, or may have gone to another recorder. Three echoes fit into it.
 _LONGEST_PAUSE = 0.5
+# For so long a silent worker is remembered: whoever asks about it meanwhile is told that it is silent.
+_REMEMBERED_SECONDS = 3600.0
 
 
 class VitalSigns:
@@ -50,14 +52,19 @@ class VitalSigns:
         self._heard_since_echo.clear()
 
     def is_silent(self, worker: str) -> bool:
-        """Return True if this worker has been silent for too long."""
+        """Return True if this worker has been silent for too long.
+
+        One that is asked about for the first time, and was never heard, has the whole time before it: it may be young.
+        Another recorder has written its starts while this one stood still, and its signs are further back in the queue.
+        """
+        heard_at = self._heard_at.setdefault(worker, self._now)
         if worker in self._heard_since_echo:
             return False
-        return max(self._heard_at.get(worker, 0.0), self._listening_since) < self._now - self._timeout
+        return max(heard_at, self._listening_since) < self._now - self._timeout
 
     def silent(self, workers: Iterable[str]) -> list[str]:
-        """Return those of these workers that have been silent for too long, and forget when those were heard from."""
+        """Return those of these workers that have been silent for too long; call it for all, after each echo."""
         silent = [worker for worker in workers if self.is_silent(worker)]
-        limit = self._now - self._timeout
+        limit = self._now - self._timeout - _REMEMBERED_SECONDS
         self._heard_at = {worker: moment for worker, moment in self._heard_at.items() if moment > limit}
         return silent
