@@ -163,6 +163,24 @@ def test_a_start_that_was_taken_back_takes_no_task_from_others(store: Store, wri
     assert (stored.status, stored.worker) == (Status.STARTED, "b")
 
 
+def test_a_worker_that_has_ended_is_granted_nothing(store: Store, writer: StoreWriter) -> None:
+    """By whichever recorder, that of the news or one that was deposed; what it had before, and others have, stays."""
+    before, after, others = (started(new_id(), worker=worker) for worker in "aab")
+    assert decided(writer, claim_of(before, may_run_again=False)) == (Decision.RUN, 1)
+    for _ in range(2):
+        writer.note_ended("a")
+    assert decided(writer, claim_of(after, may_run_again=False)) == (Decision.STARTED_ELSEWHERE, 0)
+    assert decided(writer, claim_of(others, may_run_again=False)) == (Decision.RUN, 1)
+    assert writer.running_under("a") == [before]
+    assert store.read(after.task_id, "shop") is None
+
+
+def test_that_a_worker_has_ended_is_forgotten_in_time(writer: StoreWriter) -> None:
+    """Its names never come again, and its claims not so late."""
+    writer.note_ended("a")
+    assert writer.prune_taken_back(datetime.now(UTC) + timedelta(seconds=1)) == 1
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_what_is_taken_back_is_so_in_whatever_order_it_is_told(writer: StoreWriter, seed: int) -> None:
     """Starts and releases, each told more than once, in any order and in any batches: what is left is the same."""

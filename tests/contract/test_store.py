@@ -281,6 +281,7 @@ def test_a_name_with_nul_is_refused_by_postgresql(postgresql_url: str) -> None:
 
 USES_OF_ODD_VALUES: dict[str, Callable[[StoreWriter], Any]] = {
     "an id that is none": lambda writer: writer.release([Released("x", 1, "host:12:a", STARTED)]),
+    "an ended worker": lambda writer: writer.note_ended("a\x00b"),
     "a released worker": lambda writer: writer.release([Released("a\x00b", 1, "host:12:a", STARTED)]),
     "a lost worker": lambda writer: writer.running_under("a\x00b"),
     "a claim": lambda writer: writer.claim(Claim(started(new_id(), app="a\x00b"), False, ""), 5, take_over=False),

@@ -71,6 +71,8 @@ class Broker:
     presumed: list[Completion] = field(default_factory=list)
     subscription: Subscription | None = None
     delivered: int = 0
+    epoch: int = 1
+    is_ready: bool = True
 
     async def consume(self, subscription: Subscription) -> None:
         self.subscription = subscription
@@ -98,6 +100,9 @@ class Broker:
         confirmed.set_result(None)
         return confirmed
 
+    def holds(self, delivery: Delivery) -> bool:
+        return self.is_ready and delivery.epoch == self.epoch
+
     def ack(self, delivery: Delivery, *, multiple: bool) -> None:
         self.facts.append(f"acked {delivery.tag}")
 
@@ -105,7 +110,7 @@ class Broker:
         assert self.subscription is not None
         for envelope in envelopes:
             self.delivered += 1
-            self.subscription.on_delivery(Delivery(self.delivered, 1, "limetask.results", False, envelope))
+            self.subscription.on_delivery(Delivery(self.delivered, self.epoch, "limetask.results", False, envelope))
 
 
 @pytest.fixture
@@ -442,6 +447,65 @@ def test_a_claim_that_is_taken_back_while_it_is_decided_leaves_no_start(
     run(scenario)
     with closing(Store(settings.store_url)) as store:
         assert store.read(first.task_id, first.app) is None
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_the_claim_of_a_dead_worker_is_not_recorded(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Whether it comes after the news, or waits for a former holder when they come: nobody would settle that start."""
+    monkeypatch.setattr(verdicts_module, "FORMER_HOLDER_SECONDS", 0.2)
+    start = started()
+    claim = claim_of(start, may_begin_elsewhere=True)
+    death = encode_worker_lost(WorkerLost(start.worker, "killed", NOW, begun=()))
+    other = replace(start, task_id=ids.new_task_id("shop"), worker="host:1:b")
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(
+                *([death, claim] if when == "before" else [claim, death]), claim_of(other, may_begin_elsewhere=True)
+            )
+            await until(lambda: len(broker.verdicts) == 1)
+
+    run(scenario)
+    assert [verdict.task_id for verdict in broker.verdicts] == [other.task_id]
+    with closing(Store(settings.store_url)) as store:
+        assert store.read(start.task_id, start.app) is None
+
+
+def test_a_claim_whose_connection_is_lost_is_not_decided(settings: Settings, broker: Broker) -> None:
+    """Its worker asks again, and another recorder may know better by then."""
+    first, other = started(), replace(started(), worker="host:1:b")
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(claim_of(first, may_begin_elsewhere=True))
+            await until(lambda: "acked 1" in broker.facts)
+            broker.epoch += 1
+            broker.deliver(encode_returned(Returned([(first.task_id, 1)])), claim_of(other))
+            await until(lambda: len(broker.verdicts) == 1)
+
+    run(scenario)
+    assert [verdict.task_id for verdict in broker.verdicts] == [other.task_id]
+    with closing(Store(settings.store_url)) as store:
+        assert store.read(first.task_id, first.app) is None
+
+
+def test_a_recorder_reads_only_what_it_holds(settings: Settings, broker: Broker) -> None:
+    """What came by a connection that is lost is delivered again, to whoever hears the news since then."""
+    lost, held = started(), started()
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.deliver(encode_started([lost]))
+            broker.epoch += 1
+            broker.deliver(ended(held))
+            await until(lambda: "acked 2" in broker.facts)
+
+    run(scenario)
+    with closing(Store(settings.store_url)) as store:
+        assert store.read(lost.task_id, lost.app) is None
+    assert has_ended(settings, held)
 
 
 def test_a_recorder_that_hears_nothing_consumes_anew(

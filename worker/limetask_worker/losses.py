@@ -75,6 +75,7 @@ class Losses:
         self._dead[lost.worker] = lost
         if len(self._dead) > _REMEMBERED_WORKERS:
             del self._dead[next(iter(self._dead))]
+        await self._store.note_ended(lost.worker)  # before we look what it has: another recorder may be granting more
         await self._settle(lost)
 
     async def note_starts(self, records: Iterable[Started | Completion]) -> None:

@@ -60,6 +60,9 @@ class PatientStore:
     async def release(self, starts: Sequence[Released]) -> set[tuple[str, int]]:
         return await self._write(lambda writer: writer.release(starts)) if starts else set()
 
+    async def note_ended(self, worker: str) -> None:
+        await self._write(lambda writer: writer.note_ended(worker))
+
     async def end_of_refused(self, refused: Refused) -> Completion | None:
         return await self._write(lambda writer: writer.end_of_refused(refused))
 

@@ -108,7 +108,7 @@ class Recorder:
         handed_back = HandedBack()
         self._losses = Losses(self._store, publishing, self._names, handed_back, settings.worker_timeout, name)
         self._verdicts = Verdicts(
-            self._store, publishing, self._names, self._losses, handed_back, settings.max_deliveries
+            self._store, consuming, publishing, self._names, self._losses, handed_back, settings.max_deliveries
         )
         self._pruning = Pruning(self._store, settings.retention_days)
         self._stores = StoreWatch(self._store, name, hidden_password(settings.resolved_store_url), self._is_active)
@@ -216,12 +216,13 @@ class Recorder:
         return batch
 
     async def _record(self, deliveries: Sequence[Delivery]) -> None:
-        """Act on a run of deliveries in their order, and only then ack them.
+        """Act on a run of deliveries in their order, as long as we hold them, and only then ack them.
 
-        What is alike and follows one another is one transaction.
+        What is alike and follows one another is one transaction. When the connection is lost another recorder gets
+        them, and with them news that we do not hear: that a worker has died whose claim is among them, say.
         """
         for kind, group in groupby(deliveries, key=_group_of):
-            await self._readers.get(kind, self._set_all_aside)(group)
+            await self._readers.get(kind, self._set_all_aside)(filter(self._consuming.holds, group))
         self._consuming.ack(deliveries[-1], multiple=True)
 
     async def _set_all_aside(self, group: Iterable[Delivery]) -> None:
@@ -245,7 +246,7 @@ class Recorder:
 
     async def _note_death(self, lost: WorkerLost) -> None:
         await self._losses.note_death(lost)
-        self._verdicts.decide_those_against(lost.worker)
+        self._verdicts.note_death(lost.worker)
 
     async def _note_refusal(self, refused: Refused) -> None:
         """Make a refused task a FAILURE, with its event, if nothing better is known of it.

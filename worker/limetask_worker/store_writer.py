@@ -7,7 +7,7 @@ arrive twice or in any order, in batches cut anywhere, and the row is the same i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -53,7 +53,14 @@ from limetask.store_tables import event_handler, is_started, store_mark, task_st
 from limetask.store_url import parse_store_url
 from limetask_worker.id_parts import in_parts
 from limetask_worker.starts import Starts, earlier_starts_text, start_of, starts_in
-from limetask_worker.taken_back import TaskStart, is_not_taken_back, note_taken_back, prune_taken_back, taken_back_of
+from limetask_worker.taken_back import (
+    ended_among,
+    is_not_taken_back,
+    note_ended,
+    note_taken_back,
+    prune_taken_back,
+    taken_back_of,
+)
 from limetask_worker.upsert import Row, upsert
 
 # PostgreSQL's class of errors for a value that is too large, as for an index.
@@ -125,11 +132,13 @@ class StoreWriter:
         with self._transaction() as connection:
             known = _stored(connection, [claim.start.task_id for claim in claims])
             taken_back = taken_back_of(connection, [claim.start.task_id for claim in claims])
+            ended = ended_among(connection, [claim.start.worker for claim in claims])
             given: dict[str, Row] = {}
             verdicts = []
             for start in [claim.start for claim in claims]:
                 stored = known.get(start.task_id)
-                decision, starts = _decide(start, stored, taken_back, max_begun, take_over=take_over)
+                is_taken_back = start.worker in ended or (start.task_id, start_of(start)) in taken_back
+                decision, starts = _decide(start, stored, is_taken_back, max_begun, take_over=take_over)
                 verdicts.append(_verdict(start, decision, starts, stored))
                 if decision is Decision.RUN:
                     known[start.task_id] = given[start.task_id] = _row_of_start(start, starts)
@@ -159,6 +168,11 @@ class StoreWriter:
             for task_id, starts in left.items()
             if starts != starts_in(known[task_id])
         }
+
+    def note_ended(self, worker: str) -> None:
+        """Grant no claim of this worker any more, from now on, whoever decides it: it has ended."""
+        with self._transaction() as connection:
+            note_ended(connection, worker, datetime.now(UTC))
 
     def end_of_refused(self, refused: Refused) -> Completion | None:
         """Return how a task ends whose message was refused, None if something better is known of it."""
@@ -348,11 +362,11 @@ def _is_known(stored: _Stored | None, attempt: int) -> bool:
 
 
 def _decide(
-    start: Started, stored: _Stored | None, taken_back: Set[TaskStart], max_begun: int, *, take_over: bool
+    start: Started, stored: _Stored | None, is_taken_back: bool, max_begun: int, *, take_over: bool
 ) -> tuple[Decision, Starts]:
     """Return the decision on a claim to this start, and the starts that count then."""
     own = start_of(start)
-    if (start.task_id, own) in taken_back:
+    if is_taken_back:
         return Decision.STARTED_ELSEWHERE, Starts(None)
     if _may_follow(stored, start.attempt):
         return Decision.RUN, Starts(own)

@@ -3,12 +3,15 @@
 The record of a start, or the claim to it, can come once more after that: when a recorder died before its ack, when it
 stood still meanwhile, or when its node of a cluster was cut off and catches up. Written then, the task would count as
 started by somebody who does not have it.
+
+A worker that has ended takes back all that it has claimed and was not granted. That is remembered under an id that no
+task has: a recorder that was deposed, and does not know of the end, may be about to grant such a claim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
@@ -36,8 +39,13 @@ TaskStart = tuple[str, Start]
 """A task's id, and one start of it."""
 
 _columns = start_taken_back.c
+_ALL_CLAIMS = "00000000-0000-0000-0000-000000000000"
+_WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY = (_columns.task_id, _columns.worker, _columns.started_at)
 _OF_TASKS = select(*_KEY).where(_columns.task_id.in_(bindparam("task_ids", expanding=True)))
+_ENDED = select(_columns.worker).where(
+    _columns.task_id == _ALL_CLAIMS, _columns.worker.in_(bindparam("workers", expanding=True))
+)
 _PRUNE = delete(start_taken_back).where(
     tuple_(*_KEY).in_(select(*_KEY).where(_columns.told_at < bindparam("before")).limit(bindparam("limit")))
 )
@@ -56,6 +64,18 @@ def note_taken_back(connection: Connection, released: Iterable[Released], told_a
     ]
     if values:
         connection.execute(_INSERT[connection.dialect.name], values)
+
+
+def note_ended(connection: Connection, worker: str, told_at: datetime) -> None:
+    """Remember that a worker claims nothing more."""
+    values = {"task_id": _ALL_CLAIMS, "worker": worker, "started_at": _WHENEVER, "told_at": told_at}
+    connection.execute(_INSERT[connection.dialect.name], values)
+
+
+def ended_among(connection: Connection, workers: Iterable[str]) -> frozenset[str]:
+    """Return which of these workers have ended."""
+    parts = in_parts(workers)
+    return frozenset(worker for some in parts for worker in connection.execute(_ENDED, {"workers": some}).scalars())
 
 
 def taken_back_of(connection: Connection, task_ids: Iterable[str]) -> frozenset[TaskStart]:

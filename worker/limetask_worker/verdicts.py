@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from limetask.amqp import Connection
 from limetask.errors import StoreError
@@ -26,25 +26,37 @@ _NEWS_SECONDS = 1.0
 _Key = tuple[str, int, str]
 
 
+@dataclass(frozen=True)
+class _Deferred:
+    """A claim that waits, for news of `owner` if another worker has started its task. `epoch` is its delivery's."""
+
+    claim: Claim
+    owner: str | None
+    epoch: int
+
+
 class Verdicts:
     """Decides claims, one after the other. To decide one twice changes nothing, so whoever hears nothing asks again."""
 
     def __init__(
         self,
         store: PatientStore,
+        consuming: Connection,
         publishing: Connection,
         names: Names,
         losses: Losses,
         handed_back: HandedBack,
         max_deliveries: int,
     ) -> None:
+        """Claims come by `consuming`, and are answered by `publishing`."""
         self._store = store
+        self._consuming = consuming
         self._publishing = publishing
         self._names = names
         self._losses = losses
         self._handed_back = handed_back
         self._max_deliveries = max_deliveries
-        self._deferred: dict[_Key, tuple[Claim, str | None]] = {}
+        self._deferred: dict[_Key, _Deferred] = {}
         self._deciding: set[asyncio.Task[None]] = set()
 
     async def decide(self, claims: Sequence[Claim]) -> None:
@@ -54,6 +66,8 @@ class Verdicts:
         dead; and what another worker may begin without asking, since the record of its start may be on its way. Raises
         RecordRejectedError if the store refuses one of them; those that were decided may be decided again.
         """
+        # A process that has ended runs nothing more: recorded, its claim would be a start that nobody settles.
+        claims = [claim for claim in claims if not self._losses.is_dead(claim.start.worker)]
         for claim in claims:
             self._deferred.pop(_key_of(claim), None)
         unheard_of = await self._unheard_of(claims)
@@ -65,15 +79,16 @@ class Verdicts:
         """Hear which tasks a worker has let go of: nobody is about to begin these without asking."""
         let_go = frozenset(tasks)
         self._handed_back.note(let_go)
-        for key, (claim, owner) in list(self._deferred.items()):
-            if owner is None and key[:2] in let_go:
-                self._decide_deferred(claim)
+        for key, deferred in list(self._deferred.items()):
+            if deferred.owner is None and key[:2] in let_go:
+                self._decide_deferred(deferred)
 
     async def release(self, starts: Sequence[Released]) -> None:
         """Take starts back whose bodies have not begun, and claims that are not decided yet."""
         released = {(one.task_id, one.attempt, start_of(one)) for one in starts}
-        for key, (claim, _) in list(self._deferred.items()):
-            if (claim.start.task_id, claim.start.attempt, start_of(claim.start)) in released:
+        for key, deferred in list(self._deferred.items()):
+            start = deferred.claim.start
+            if (start.task_id, start.attempt, start_of(start)) in released:
                 del self._deferred[key]
         if self._deciding:
             await asyncio.wait(self._deciding)  # one of these may be granted just now
@@ -110,22 +125,31 @@ class Verdicts:
         else:
             self._defer(claim, owner, _NEWS_SECONDS)
 
-    def decide_those_against(self, worker: str) -> None:
-        """Decide at once what waited for news of this worker."""
-        for claim, owner in list(self._deferred.values()):
-            if owner == worker:
-                self._decide_deferred(claim)
+    def note_death(self, worker: str) -> None:
+        """Decide at once what waited for news of this worker, and forget what it has claimed itself."""
+        for key, deferred in list(self._deferred.items()):
+            if deferred.claim.start.worker == worker:
+                del self._deferred[key]
+            elif deferred.owner == worker:
+                self._decide_deferred(deferred)
 
     def _defer(self, claim: Claim, owner: str | None, seconds: float) -> None:
         """Decide a claim later; `owner` is who has started the task, None if nobody is known to have."""
-        self._deferred[_key_of(claim)] = claim, owner
-        asyncio.get_running_loop().call_later(seconds, self._decide_deferred, claim)
+        deferred = _Deferred(claim, owner, self._consuming.epoch)
+        self._deferred[_key_of(claim)] = deferred
+        asyncio.get_running_loop().call_later(seconds, self._decide_deferred, deferred)
 
-    def _decide_deferred(self, claim: Claim) -> None:
-        waiting, owner = self._deferred.get(_key_of(claim), (None, None))
-        if waiting is claim:
-            del self._deferred[_key_of(claim)]
-            deciding = asyncio.get_running_loop().create_task(self._decide_at_last(claim, owner))
+    def _decide_deferred(self, deferred: _Deferred) -> None:
+        """Decide a claim now, unless it is decided, or has come by a connection that is lost.
+
+        Another recorder hears the news since then, that its worker is dead, say; and the worker will ask it.
+        """
+        key = _key_of(deferred.claim)
+        if self._deferred.get(key) is not deferred:
+            return
+        del self._deferred[key]
+        if self._consuming.is_ready and self._consuming.epoch == deferred.epoch:
+            deciding = asyncio.get_running_loop().create_task(self._decide_at_last(deferred.claim, deferred.owner))
             self._deciding.add(deciding)
             deciding.add_done_callback(self._on_decided)
 
