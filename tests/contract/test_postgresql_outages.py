@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import traceback
 from collections.abc import Callable
@@ -181,9 +182,10 @@ class FreezableProxy:
 
     def _forward(self, end: socket.socket) -> None:
         peer = self._peers[end]
-        if data := end.recv(65536):
-            peer.sendall(data)
-            return
+        with contextlib.suppress(ConnectionError):  # a client that gives up while it is sent something resets
+            if data := end.recv(65536):
+                peer.sendall(data)
+                return
         for closed in (end, peer):
             del self._peers[closed]
             closed.close()

@@ -321,9 +321,11 @@ def test_an_error_that_nobody_foresaw_is_told_and_tried_again(
         try:
             with monkeypatch.context() as patch:
                 patch.setattr(session.Session, "open_channel", raise_unforeseen)
+                waiting = asyncio.ensure_future(connection.ready(60))
+                await until(lambda: "please report this" in caplog.text)
                 with pytest.raises(ConnectionLostError, match="ZeroDivisionError"):
                     await connection.ready(0.5)
-            await connection.ready(10)
+            await waiting
         finally:
             await connection.close()
 
