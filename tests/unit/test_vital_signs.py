@@ -8,6 +8,8 @@ from limetask_worker.vital_signs import VitalSigns
 
 TIMEOUT = 60.0
 INTERVAL = 10.0
+# The recorder asks for all workers that run something, after each echo.
+RUNNING = ["one", "two", "never heard"]
 
 
 @pytest.fixture
@@ -23,6 +25,7 @@ def echoes(signs: VitalSigns, since: float, seconds: float, *workers: str) -> fl
         signs.hear(workers)
         moment += INTERVAL
         signs.hear_echo(moment)
+        signs.silent(RUNNING)
     return moment
 
 
@@ -47,10 +50,10 @@ def test_who_hears_nothing_presumes_nothing(signs: VitalSigns) -> None:
 def test_a_pause_gives_everybody_the_whole_time_again(signs: VitalSigns) -> None:
     """As when another recorder was active, or the broker was away."""
     moment = echoes(signs, 1000.0, 100.0, "one")
-    moment = echoes(signs, moment + 1800.0, TIMEOUT)
-    assert signs.silent(["one"]) == []
+    moment = echoes(signs, moment + 3600.0, TIMEOUT)
+    assert signs.silent(["one", "never heard"]) == []
     echoes(signs, moment, 2 * INTERVAL)
-    assert signs.silent(["one"]) == ["one"]
+    assert signs.silent(["one", "never heard"]) == ["one", "never heard"]
 
 
 def test_a_worker_that_was_never_heard_has_the_whole_time_before_it(signs: VitalSigns) -> None:
@@ -64,12 +67,23 @@ def test_a_worker_that_was_never_heard_has_the_whole_time_before_it(signs: Vital
     assert signs.is_silent("young")
 
 
+def test_a_silent_worker_stays_silent(signs: VitalSigns) -> None:
+    """Whoever asks late is told so at once, for an hour; then it is unknown, and has its whole time again."""
+    moment = echoes(signs, 1000.0, 100.0, "gone", "one")
+    moment = echoes(signs, moment, 3600.0, "one")
+    assert signs.is_silent("gone")
+    moment = echoes(signs, moment, 2 * TIMEOUT, "one")
+    assert not signs.is_silent("gone")
+    echoes(signs, moment, TIMEOUT + INTERVAL, "one")
+    assert signs.is_silent("gone")
+
+
 def test_some_lost_echoes_make_no_difference(signs: VitalSigns) -> None:
     """One or two that could not be published do not keep a dead worker's tasks waiting."""
     for moment in (1000.0, 1030.0, 1060.0, 1090.0):
         signs.hear_echo(moment)
-        signs.is_silent("one")
-    assert signs.silent(["one"]) == ["one"]
+        silent = signs.silent(["one"])
+    assert silent == ["one"]
 
 
 def test_an_echo_that_is_delivered_again_changes_nothing(signs: VitalSigns) -> None:
@@ -86,8 +100,7 @@ def test_an_echo_that_is_delivered_again_changes_nothing(signs: VitalSigns) -> N
 
 def test_a_sign_that_has_just_come_counts_at_once(signs: VitalSigns) -> None:
     """Whoever comes back before the next echo is not silent."""
-    moment = echoes(signs, 1000.0, INTERVAL, "one")
-    echoes(signs, moment, 2 * TIMEOUT)
+    echoes(signs, 1000.0, 2 * TIMEOUT)
     assert signs.is_silent("one")
     signs.hear(["one"])
     assert not signs.is_silent("one")

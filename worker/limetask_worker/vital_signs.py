@@ -66,5 +66,6 @@ class VitalSigns:
         """Return those of these workers that have been silent for too long; call it for all, after each echo."""
         silent = [worker for worker in workers if self.is_silent(worker)]
         limit = self._now - self._timeout - _REMEMBERED_SECONDS
-        self._heard_at = {worker: moment for worker, moment in self._heard_at.items() if moment > limit}
+        if self._listening_since < limit:  # else nobody has been silent for so long, as far as is known
+            self._heard_at = {worker: moment for worker, moment in self._heard_at.items() if moment > limit}
         return silent
