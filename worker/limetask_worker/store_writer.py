@@ -7,7 +7,7 @@ arrive twice or in any order, in batches cut anywhere, and the row is the same i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -54,7 +54,7 @@ from limetask.store_url import parse_store_url
 from limetask_worker.id_parts import in_parts
 from limetask_worker.starts import Starts, earlier_starts_text, start_of, starts_in
 from limetask_worker.taken_back import (
-    ended_among,
+    TaskStart,
     is_not_taken_back,
     note_ended,
     note_taken_back,
@@ -131,14 +131,12 @@ class StoreWriter:
         """
         with self._transaction() as connection:
             known = _stored(connection, [claim.start.task_id for claim in claims])
-            taken_back = taken_back_of(connection, [claim.start.task_id for claim in claims])
-            ended = ended_among(connection, [claim.start.worker for claim in claims])
+            taken_back = taken_back_of(connection, [claim.start for claim in claims])
             given: dict[str, Row] = {}
             verdicts = []
             for start in [claim.start for claim in claims]:
                 stored = known.get(start.task_id)
-                is_taken_back = start.worker in ended or (start.task_id, start_of(start)) in taken_back
-                decision, starts = _decide(start, stored, is_taken_back, max_begun, take_over=take_over)
+                decision, starts = _decide(start, stored, taken_back, max_begun, take_over=take_over)
                 verdicts.append(_verdict(start, decision, starts, stored))
                 if decision is Decision.RUN:
                     known[start.task_id] = given[start.task_id] = _row_of_start(start, starts)
@@ -362,11 +360,11 @@ def _is_known(stored: _Stored | None, attempt: int) -> bool:
 
 
 def _decide(
-    start: Started, stored: _Stored | None, is_taken_back: bool, max_begun: int, *, take_over: bool
+    start: Started, stored: _Stored | None, taken_back: Set[TaskStart], max_begun: int, *, take_over: bool
 ) -> tuple[Decision, Starts]:
     """Return the decision on a claim to this start, and the starts that count then."""
     own = start_of(start)
-    if is_taken_back:
+    if (start.task_id, own) in taken_back:
         return Decision.STARTED_ELSEWHERE, Starts(None)
     if _may_follow(stored, start.attempt):
         return Decision.RUN, Starts(own)

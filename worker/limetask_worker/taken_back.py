@@ -4,8 +4,8 @@ The record of a start, or the claim to it, can come once more after that: when a
 stood still meanwhile, or when its node of a cluster was cut off and catches up. Written then, the task would count as
 started by somebody who does not have it.
 
-A worker that has ended takes back all that it has claimed and was not granted. That is remembered under an id that no
-task has: a recorder that was deposed, and does not know of the end, may be about to grant such a claim.
+A worker that has ended takes back all that it has claimed and was not granted: a recorder that was deposed, and does
+not know of the end, may be about to grant such a claim.
 """
 
 from __future__ import annotations
@@ -29,22 +29,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from limetask.message import Released
+from limetask.message import Released, Started
 from limetask.status import Rank
 from limetask.store_tables import start_taken_back
 from limetask_worker.id_parts import in_parts
-from limetask_worker.starts import Start
+from limetask_worker.starts import Start, start_of
 
 TaskStart = tuple[str, Start]
 """A task's id, and one start of it."""
 
 _columns = start_taken_back.c
+# No task has this id, and no start this time: a row with both says that its worker has ended.
 _ALL_CLAIMS = "00000000-0000-0000-0000-000000000000"
 _WHENEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY = (_columns.task_id, _columns.worker, _columns.started_at)
 _OF_TASKS = select(*_KEY).where(_columns.task_id.in_(bindparam("task_ids", expanding=True)))
 _ENDED = select(_columns.worker).where(
-    _columns.task_id == _ALL_CLAIMS, _columns.worker.in_(bindparam("workers", expanding=True))
+    _columns.task_id == _ALL_CLAIMS,
+    _columns.worker.in_(bindparam("workers", expanding=True)),
+    _columns.started_at == _WHENEVER,
 )
 _PRUNE = delete(start_taken_back).where(
     tuple_(*_KEY).in_(select(*_KEY).where(_columns.told_at < bindparam("before")).limit(bindparam("limit")))
@@ -72,16 +75,14 @@ def note_ended(connection: Connection, worker: str, told_at: datetime) -> None:
     connection.execute(_INSERT[connection.dialect.name], values)
 
 
-def ended_among(connection: Connection, workers: Iterable[str]) -> frozenset[str]:
-    """Return which of these workers have ended."""
-    parts = in_parts(workers)
-    return frozenset(worker for some in parts for worker in connection.execute(_ENDED, {"workers": some}).scalars())
-
-
-def taken_back_of(connection: Connection, task_ids: Iterable[str]) -> frozenset[TaskStart]:
-    """Return which starts of these tasks were taken back."""
-    rows = (row for some in in_parts(task_ids) for row in connection.execute(_OF_TASKS, {"task_ids": some}))
-    return frozenset((task_id, Start(worker, started_at)) for task_id, worker, started_at in rows)
+def taken_back_of(connection: Connection, starts: Iterable[Started]) -> frozenset[TaskStart]:
+    """Return which starts of these tasks were taken back, and which of these are claims of workers that have ended."""
+    claimed = list(starts)
+    ids_of_tasks, workers = in_parts(one.task_id for one in claimed), in_parts(one.worker for one in claimed)
+    rows = (row for some in ids_of_tasks for row in connection.execute(_OF_TASKS, {"task_ids": some}))
+    told = {(task_id, Start(worker, started_at)) for task_id, worker, started_at in rows}
+    ended = {worker for some in workers for worker in connection.execute(_ENDED, {"workers": some}).scalars()}
+    return frozenset(told | {(one.task_id, start_of(one)) for one in claimed if one.worker in ended})
 
 
 def is_not_taken_back(new: Any) -> ColumnElement[bool]:
