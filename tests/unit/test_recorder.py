@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from limetask import ErrorInfo, Settings, Status, ids
+from limetask import ErrorInfo, Settings, Status, TaskStatus, ids
 from limetask.amqp import Connection, Delivery, Subscription
 from limetask.message import (
     RECORD_KINDS,
@@ -195,9 +195,13 @@ def claim_of(
     return encode_claim(Claim(start, may_run_again, Names("limetask").reply_key(asker), may_begin_elsewhere))
 
 
-def has_ended(settings: Settings, start: Started) -> bool:
+def recorded(settings: Settings, start: Started) -> TaskStatus | None:
     with closing(Store(settings.store_url)) as store:
-        status = store.read(start.task_id, start.app)
+        return store.read(start.task_id, start.app)
+
+
+def has_ended(settings: Settings, start: Started) -> bool:
+    status = recorded(settings, start)
     return status is not None and status.is_completed()
 
 
@@ -445,8 +449,7 @@ def test_a_claim_that_is_taken_back_while_it_is_decided_leaves_no_start(
             await until(lambda: "acked 4" in broker.facts)
 
     run(scenario)
-    with closing(Store(settings.store_url)) as store:
-        assert store.read(first.task_id, first.app) is None
+    assert recorded(settings, first) is None
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -469,8 +472,7 @@ def test_the_claim_of_a_dead_worker_is_not_recorded(
 
     run(scenario)
     assert [verdict.task_id for verdict in broker.verdicts] == [other.task_id]
-    with closing(Store(settings.store_url)) as store:
-        assert store.read(start.task_id, start.app) is None
+    assert recorded(settings, start) is None
 
 
 def test_a_claim_whose_connection_is_lost_is_not_decided(settings: Settings, broker: Broker) -> None:
@@ -487,8 +489,7 @@ def test_a_claim_whose_connection_is_lost_is_not_decided(settings: Settings, bro
 
     run(scenario)
     assert [verdict.task_id for verdict in broker.verdicts] == [other.task_id]
-    with closing(Store(settings.store_url)) as store:
-        assert store.read(first.task_id, first.app) is None
+    assert recorded(settings, first) is None
 
 
 def test_a_recorder_reads_only_what_it_holds(settings: Settings, broker: Broker) -> None:
@@ -503,8 +504,7 @@ def test_a_recorder_reads_only_what_it_holds(settings: Settings, broker: Broker)
             await until(lambda: "acked 2" in broker.facts)
 
     run(scenario)
-    with closing(Store(settings.store_url)) as store:
-        assert store.read(lost.task_id, lost.app) is None
+    assert recorded(settings, lost) is None
     assert has_ended(settings, held)
 
 
