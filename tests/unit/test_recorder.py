@@ -73,6 +73,8 @@ class Broker:
     delivered: int = 0
     epoch: int = 1
     is_ready: bool = True
+    returns_echoes: bool = True
+    is_sign: bool = False
 
     async def consume(self, subscription: Subscription) -> None:
         self.subscription = subscription
@@ -85,7 +87,8 @@ class Broker:
         """All is there."""
 
     async def ready(self, timeout: float) -> None:
-        """It always is."""
+        """It always is. Whoever waits for it gives a sign of life next, which no test hears."""
+        self.is_sign = True
 
     async def publish_until_confirmed(self, exchange: str, key: str, envelope: Envelope) -> None:
         self.presumed.append(decode_completion(envelope.body))
@@ -96,6 +99,12 @@ class Broker:
     def publish(self, exchange: str, key: str, envelope: Envelope) -> asyncio.Future[None]:
         if envelope.kind == "verdict":
             self.verdicts.append(decode_verdict(envelope.body))
+        if envelope.kind == "echo" and not self.is_sign:
+            if self.returns_echoes:
+                self.deliver(envelope)
+            else:
+                self.facts.append("an echo is lost")
+        self.is_sign = False
         confirmed = asyncio.get_running_loop().create_future()
         confirmed.set_result(None)
         return confirmed
@@ -446,7 +455,7 @@ def test_a_claim_that_is_taken_back_while_it_is_decided_leaves_no_start(
             broker.deliver(encode_released(release_of(first)))
             broker.deliver(encode_released(release_of(second)))
             asyncio.get_running_loop().call_later(0.2, go_on.set)
-            await until(lambda: "acked 4" in broker.facts)
+            await until(lambda: "acked 5" in broker.facts)
 
     run(scenario)
     assert recorded(settings, first) is None
@@ -475,21 +484,64 @@ def test_the_claim_of_a_dead_worker_is_not_recorded(
     assert recorded(settings, start) is None
 
 
-def test_a_claim_whose_connection_is_lost_is_not_decided(settings: Settings, broker: Broker) -> None:
-    """Its worker asks again, and another recorder may know better by then."""
-    first, other = started(), replace(started(), worker="host:1:b")
+def test_a_claim_that_waits_is_decided_only_by_who_hears_itself(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The news that it waits for may be in the queue, or with another recorder since."""
+    monkeypatch.setattr(verdicts_module, "FORMER_HOLDER_SECONDS", 0.01)
+    unsure, sure = started(), replace(started(), worker="host:1:b")
 
     async def scenario() -> None:
         async with recording(settings, broker):
-            broker.deliver(claim_of(first, may_begin_elsewhere=True))
-            await until(lambda: "acked 1" in broker.facts)
-            broker.epoch += 1
-            broker.deliver(encode_returned(Returned([(first.task_id, 1)])), claim_of(other))
+            broker.returns_echoes = False
+            broker.deliver(claim_of(unsure, may_begin_elsewhere=True))
+            await until(lambda: "an echo is lost" in broker.facts)
+            broker.deliver(claim_of(sure))
+            await until(lambda: len(broker.verdicts) == 1)
+            broker.deliver(encode_echo(Echo(NAME, time.monotonic())))
+            await until(lambda: len(broker.verdicts) == 2)
+
+    run(scenario)
+    assert [verdict.task_id for verdict in broker.verdicts] == [sure.task_id, unsure.task_id]
+
+
+def test_a_claim_that_is_asked_again_does_not_wait_anew(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker asks every few seconds, and the queue may be longer than that: the echo comes after the copy."""
+    monkeypatch.setattr(verdicts_module, "FORMER_HOLDER_SECONDS", 0.01)
+    claim = claim_of(started(), may_begin_elsewhere=True)
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.returns_echoes = False
+            broker.deliver(claim)
+            await until(lambda: "an echo is lost" in broker.facts)
+            monkeypatch.setattr(verdicts_module, "FORMER_HOLDER_SECONDS", 60.0)
+            broker.deliver(claim, encode_echo(Echo(NAME, time.monotonic())))
+            await until(lambda: len(broker.verdicts) == 1)
+
+    run(scenario)
+
+
+def test_a_claim_is_not_decided_when_its_task_may_be_forgotten(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after days on standby: what is no longer in the store would begin again."""
+    monkeypatch.setattr(verdicts_module, "FORMER_HOLDER_SECONDS", 0.01)
+    monkeypatch.setattr(verdicts_module, "_FORGOTTEN_SECONDS", -1.0)
+    forgotten, other = started(), replace(started(), worker="host:1:b")
+
+    async def scenario() -> None:
+        async with recording(settings, broker):
+            broker.returns_echoes = False
+            broker.deliver(claim_of(forgotten, may_begin_elsewhere=True))
+            await until(lambda: "an echo is lost" in broker.facts)
+            broker.deliver(encode_echo(Echo(NAME, time.monotonic())), claim_of(other))
             await until(lambda: len(broker.verdicts) == 1)
 
     run(scenario)
     assert [verdict.task_id for verdict in broker.verdicts] == [other.task_id]
-    assert recorded(settings, first) is None
 
 
 def test_a_recorder_reads_only_what_it_holds(settings: Settings, broker: Broker) -> None:

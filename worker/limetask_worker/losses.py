@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from limetask.amqp import Connection
-from limetask.message import END_LOST, WORKER_LOST, Alive, Begun, Completion, Echo, Released, Started, WorkerLost
+from limetask.message import END_LOST, WORKER_LOST, Alive, Begun, Completion, Released, Started, WorkerLost
 from limetask.records import encode_completion
 from limetask.status import ErrorInfo, Status
 from limetask.topology import Names
@@ -37,15 +36,13 @@ class Losses:
         names: Names,
         handed_back: HandedBack,
         worker_timeout: float,
-        recorder: str,
     ) -> None:
-        """A worker counts as dead after `worker_timeout` seconds without a sign of life. `recorder` is our name."""
+        """A worker counts as dead after `worker_timeout` seconds without a sign of life."""
         self._store = store
         self._publishing = publishing
         self._names = names
         self._handed_back = handed_back
         self._worker_timeout = worker_timeout
-        self._recorder = recorder
         self._vital_signs = VitalSigns(worker_timeout)
         self._missed_ends = MissedEnds(self._vital_signs, worker_timeout)
         self._dead: dict[str, WorkerLost] = {}
@@ -101,14 +98,12 @@ class Losses:
                 missing = await self._missing(worker, self._held[worker], seen_at)
                 await self._fail_ended(self._missed_ends.note(worker, missing))
 
-    async def note_echo(self, echo: Echo) -> None:
-        """Hear a recorder's message to itself; after one of ours, fail the tasks of workers that have fallen silent.
+    async def note_echo(self, sent_at: float) -> None:
+        """Hear what this recorder has sent to itself, and fail the tasks of workers that have fallen silent.
 
-        These are gone, as when their host has died as a whole.
+        These are gone, as when their host has died as a whole. `sent_at` is the echo's, by time.monotonic.
         """
-        if echo.recorder != self._recorder or echo.sent_at > time.monotonic():
-            return  # not one of ours
-        self._vital_signs.hear_echo(echo.sent_at)
+        self._vital_signs.hear_echo(sent_at)
         for worker in self._vital_signs.silent(await self._store.workers_running()):
             reason = f"no sign of life from its worker for {self._worker_timeout:g} s"
             await self._settle(WorkerLost(worker, reason, datetime.now(UTC), begun=None))

@@ -106,9 +106,9 @@ class Recorder:
         self._acting = Acting(publishing, self._names)
         self._store = PatientStore(settings.resolved_store_url)
         handed_back = HandedBack()
-        self._losses = Losses(self._store, publishing, self._names, handed_back, settings.worker_timeout, name)
+        self._losses = Losses(self._store, publishing, self._names, handed_back, settings.worker_timeout)
         self._verdicts = Verdicts(
-            self._store, consuming, publishing, self._names, self._losses, handed_back, settings.max_deliveries
+            self._store, publishing, self._names, self._losses, handed_back, settings.max_deliveries, self._send_echo
         )
         self._pruning = Pruning(self._store, settings.retention_days)
         self._stores = StoreWatch(self._store, name, hidden_password(settings.resolved_store_url), self._is_active)
@@ -239,7 +239,9 @@ class Recorder:
 
     async def _note_echo(self, echo: Echo) -> None:
         self._stores.note_echo(echo)
-        await self._losses.note_echo(echo)
+        if self._stores.is_ours(echo):
+            self._verdicts.note_echo(echo.sent_at)
+            await self._losses.note_echo(echo.sent_at)
 
     async def _note_return(self, returned: Returned) -> None:
         self._verdicts.hand_back(returned.tasks)
@@ -271,6 +273,10 @@ class Recorder:
 
     async def _echo_for_ever(self) -> None:
         await give_signs_of_life(self._publishing, self._names.results_queue, self._settings.worker_timeout, self._echo)
+
+    def _send_echo(self) -> None:
+        sent = self._publishing.publish("", self._names.results_queue, self._echo())
+        sent.add_done_callback(lambda done: done.exception())  # the next one comes within seconds
 
     def _echo(self) -> Envelope:
         return encode_echo(self._stores.echo())

@@ -49,6 +49,10 @@ class StoreWatch:
         """Return what this recorder says of itself through the results queue."""
         return Echo(self._recorder, time.monotonic(), self._id, self._shown)
 
+    def is_ours(self, echo: Echo) -> bool:
+        """Return True for what this recorder has sent to itself; anybody may send what has not been sent yet."""
+        return echo.recorder == self._recorder and echo.sent_at <= time.monotonic()
+
     def note_echo(self, echo: Echo) -> None:
         """Hear another recorder, which stands by for this one, and complain if its store is another."""
         if echo.recorder != self._recorder and echo.store_id is not None and echo.store_id != self._id:

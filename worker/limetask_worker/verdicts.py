@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from limetask.amqp import Connection
@@ -22,17 +23,19 @@ logger = logging.getLogger(__name__)
 
 # A message comes again as soon as its worker is gone, the news of what had begun there a little later.
 _NEWS_SECONDS = 1.0
+# A recorder that has stood by for this long may know nothing of the task any more, not even in the store.
+_FORGOTTEN_SECONDS = 3600.0
 
 _Key = tuple[str, int, str]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Deferred:
-    """A claim that waits, for news of `owner` if another worker has started its task. `epoch` is its delivery's."""
+    """A claim that waits, for news of `owner` if another worker has started its task; since `due_at` for an echo."""
 
     claim: Claim
     owner: str | None
-    epoch: int
+    due_at: float | None = None
 
 
 class Verdicts:
@@ -41,16 +44,17 @@ class Verdicts:
     def __init__(
         self,
         store: PatientStore,
-        consuming: Connection,
         publishing: Connection,
         names: Names,
         losses: Losses,
         handed_back: HandedBack,
         max_deliveries: int,
+        send_echo: Callable[[], None],
     ) -> None:
-        """Claims come by `consuming`, and are answered by `publishing`."""
+        """`send_echo` sends a message to this recorder itself, by the queue of records: `note_echo` hears it."""
         self._store = store
-        self._consuming = consuming
+        self._send_echo = send_echo
+        self._echo_is_on_its_way = False
         self._publishing = publishing
         self._names = names
         self._losses = losses
@@ -67,13 +71,18 @@ class Verdicts:
         RecordRejectedError if the store refuses one of them; those that were decided may be decided again.
         """
         # A process that has ended runs nothing more: recorded, its claim would be a start that nobody settles.
-        claims = [claim for claim in claims if not self._losses.is_dead(claim.start.worker)]
+        # One that is asked again while it waits is the same question: begun anew, its wait might never end.
+        claims = [one for one in claims if not self._losses.is_dead(one.start.worker) and not self._waits(one)]
         for claim in claims:
             self._deferred.pop(_key_of(claim), None)
         unheard_of = await self._unheard_of(claims)
         for claim in unheard_of.values():
             self._defer(claim, None, FORMER_HOLDER_SECONDS)
         await self._decide_now([claim for claim in claims if _key_of(claim) not in unheard_of])
+
+    def _waits(self, claim: Claim) -> bool:
+        deferred = self._deferred.get(_key_of(claim))
+        return deferred is not None and deferred.claim == claim
 
     def hand_back(self, tasks: Iterable[TaskKey]) -> None:
         """Hear which tasks a worker has let go of: nobody is about to begin these without asking."""
@@ -135,20 +144,36 @@ class Verdicts:
 
     def _defer(self, claim: Claim, owner: str | None, seconds: float) -> None:
         """Decide a claim later; `owner` is who has started the task, None if nobody is known to have."""
-        deferred = _Deferred(claim, owner, self._consuming.epoch)
-        self._deferred[_key_of(claim)] = deferred
-        asyncio.get_running_loop().call_later(seconds, self._decide_deferred, deferred)
+        deferred = self._deferred[_key_of(claim)] = _Deferred(claim, owner)
+        asyncio.get_running_loop().call_later(seconds, self._wait_for_echo, deferred)
+
+    def _wait_for_echo(self, deferred: _Deferred) -> None:
+        """Decide a claim as soon as everything is read here that others have told until now.
+
+        Else the news that it waits for may stand in the queue, or have gone to another recorder since: this one stood
+        still, or its node is cut off. Whoever hears no echo decides nothing, and the worker asks again.
+        """
+        if self._deferred.get(_key_of(deferred.claim)) is deferred:
+            deferred.due_at = time.monotonic()
+            if not self._echo_is_on_its_way:
+                self._echo_is_on_its_way = True
+                self._send_echo()
+
+    def note_echo(self, sent_at: float) -> None:
+        """Hear what this recorder has sent to itself at `sent_at`, by time.monotonic."""
+        for key, deferred in list(self._deferred.items()):
+            if deferred.due_at is not None and deferred.due_at < sent_at - _FORGOTTEN_SECONDS:
+                del self._deferred[key]
+            elif deferred.due_at is not None and deferred.due_at <= sent_at:
+                self._decide_deferred(deferred)
+        self._echo_is_on_its_way = any(one.due_at is not None for one in self._deferred.values())
+        if self._echo_is_on_its_way:
+            self._send_echo()
 
     def _decide_deferred(self, deferred: _Deferred) -> None:
-        """Decide a claim now, unless it is decided, or has come by a connection that is lost.
-
-        Another recorder hears the news since then, that its worker is dead, say; and the worker will ask it.
-        """
         key = _key_of(deferred.claim)
-        if self._deferred.get(key) is not deferred:
-            return
-        del self._deferred[key]
-        if self._consuming.is_ready and self._consuming.epoch == deferred.epoch:
+        if self._deferred.get(key) is deferred:
+            del self._deferred[key]
             deciding = asyncio.get_running_loop().create_task(self._decide_at_last(deferred.claim, deferred.owner))
             self._deciding.add(deciding)
             deciding.add_done_callback(self._on_decided)
