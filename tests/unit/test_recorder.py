@@ -484,6 +484,13 @@ def test_the_claim_of_a_dead_worker_is_not_recorded(
     assert recorded(settings, start) is None
 
 
+async def let_wait_for_an_echo(broker: Broker, claim: Envelope) -> None:
+    """Return when a claim has had its wait, and the echo that the recorder sent then is lost."""
+    broker.returns_echoes = False
+    broker.deliver(claim)
+    await until(lambda: "an echo is lost" in broker.facts)
+
+
 def test_a_claim_that_waits_is_decided_only_by_who_hears_itself(
     settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,9 +500,7 @@ def test_a_claim_that_waits_is_decided_only_by_who_hears_itself(
 
     async def scenario() -> None:
         async with recording(settings, broker):
-            broker.returns_echoes = False
-            broker.deliver(claim_of(unsure, may_begin_elsewhere=True))
-            await until(lambda: "an echo is lost" in broker.facts)
+            await let_wait_for_an_echo(broker, claim_of(unsure, may_begin_elsewhere=True))
             broker.deliver(claim_of(sure))
             await until(lambda: len(broker.verdicts) == 1)
             broker.deliver(encode_echo(Echo(NAME, time.monotonic())))
@@ -514,9 +519,7 @@ def test_a_claim_that_is_asked_again_does_not_wait_anew(
 
     async def scenario() -> None:
         async with recording(settings, broker):
-            broker.returns_echoes = False
-            broker.deliver(claim)
-            await until(lambda: "an echo is lost" in broker.facts)
+            await let_wait_for_an_echo(broker, claim)
             monkeypatch.setattr(verdicts_module, "FORMER_HOLDER_SECONDS", 60.0)
             broker.deliver(claim, encode_echo(Echo(NAME, time.monotonic())))
             await until(lambda: len(broker.verdicts) == 1)
@@ -534,9 +537,7 @@ def test_a_claim_is_not_decided_when_its_task_may_be_forgotten(
 
     async def scenario() -> None:
         async with recording(settings, broker):
-            broker.returns_echoes = False
-            broker.deliver(claim_of(forgotten, may_begin_elsewhere=True))
-            await until(lambda: "an echo is lost" in broker.facts)
+            await let_wait_for_an_echo(broker, claim_of(forgotten, may_begin_elsewhere=True))
             broker.deliver(encode_echo(Echo(NAME, time.monotonic())), claim_of(other))
             await until(lambda: len(broker.verdicts) == 1)
 
