@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,25 @@ def test_what_ends_within_its_limit_in_an_outage_has_succeeded(
     assert not verdict.duplicated_late
     assert "died" not in worker.log
     assert "exceeded" not in worker.log
+
+
+def test_an_alarm_in_which_nobody_gives_a_sign_of_life_fails_nothing(
+    own_broker: Node, own_broker_settings: Settings, open_ledger: OpenLedger, employ: StartWorker, tmp_path: Path
+) -> None:
+    """Afterwards the recorder may hear all that it has sent to itself meanwhile before the workers' signs."""
+    ledger = open_ledger(replace(own_broker_settings, worker_timeout=3.0))
+    worker = employ(ledger, "--processes", "1", "--slots", "16")
+    for _ in range(in_form(1, 5)):
+        release = tmp_path / uuid.uuid4().hex
+        send_held(ledger, ["faulty.tasks.held", "faulty.tasks.held_late"], release)
+        with short_of_memory(own_broker):
+            time.sleep(10.0)
+        time.sleep(4.0)  # what is told as lost is told at once
+        release.touch()
+    verdict = ledger.check("memory alarm for longer than a worker may be silent", now())
+    assert not verdict.failures
+    assert not [event.fields for event in ledger.events.all() if event.status == "FAILURE"]
+    assert "is lost" not in worker.log
 
 
 @pytest.mark.parametrize("fault", _FAULTS[: in_form(1, len(_OUTAGES))])

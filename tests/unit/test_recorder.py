@@ -50,6 +50,7 @@ from limetask.store import Store
 from limetask.topology import Names
 from limetask_worker import recorder as recorder_module
 from limetask_worker import verdicts as verdicts_module
+from limetask_worker.echoes import Echoes
 from limetask_worker.recorder import Recorder
 from limetask_worker.starts import Starts
 from limetask_worker.store_writer import StoreWriter
@@ -74,6 +75,7 @@ class Broker:
     epoch: int = 1
     is_ready: bool = True
     returns_echoes: bool = True
+    takes_echoes_in_time: bool = True
     is_sign: bool = False
 
     async def consume(self, subscription: Subscription) -> None:
@@ -135,6 +137,10 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
         broker.facts.append(f"decided {len(claims)}")
         return claim(writer, claims, *arguments, **options)
 
+    async def taken(_echoes: Echoes, _sent_at: float) -> bool:
+        return broker.takes_echoes_in_time
+
+    monkeypatch.setattr(Echoes, "was_taken_in_time", taken)
     monkeypatch.setattr(StoreWriter, "merge", noted_merge)
     monkeypatch.setattr(StoreWriter, "claim_all", noted_claim)
     return broker
@@ -575,15 +581,17 @@ def test_a_recorder_that_hears_nothing_consumes_anew(
 
 
 @pytest.mark.parametrize(
-    ("recorder", "ahead", "counts"), [(NAME, 0.0, True), ("another.2", 0.0, False), (NAME, 1e6, False)]
+    ("recorder", "ahead", "in_time", "counts"),
+    [(NAME, 0.0, True, True), (NAME, 0.0, False, False), ("another.2", 0.0, True, False), (NAME, 1e6, True, False)],
 )
 def test_only_who_hears_itself_takes_a_worker_for_silent(
-    settings: Settings, broker: Broker, recorder: str, ahead: float, *, counts: bool
+    settings: Settings, broker: Broker, recorder: str, ahead: float, *, in_time: bool, counts: bool
 ) -> None:
     """A worker that gives no sign of life loses its early tasks by this recorder's echoes, and by nobody else's.
 
-    What has not been sent yet is nobody's.
+    What has not been sent yet is nobody's, and one that the broker kept waiting, as in an alarm, proves nothing.
     """
+    broker.takes_echoes_in_time = in_time
     start = started()
     now = time.monotonic() + ahead
     moments = [now - settings.worker_timeout * part / 6 for part in reversed(range(10))]

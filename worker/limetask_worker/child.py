@@ -7,7 +7,6 @@ import gc
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from functools import partial
 
 from limetask.amqp import Connection
 from limetask.message import Alive, Envelope
@@ -76,7 +75,9 @@ async def run_tasks(options: ChildOptions, control: Control, stop: asyncio.Event
 
     giving_signs = asyncio.ensure_future(
         give_signs_of_life(
-            publishing, names.results_queue, settings.worker_timeout, partial(_sign_of_life, options.worker)
+            publishing,
+            settings.worker_timeout,
+            lambda: publishing.publish("", names.results_queue, _sign_of_life(options.worker)),
         )
     )
     if await unless_stopped(_connect(publishing, consuming), stop):

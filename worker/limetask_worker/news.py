@@ -30,8 +30,9 @@ class News:
 
     async def give_signs_of_life(self, worker_timeout: float, sign: Callable[[], Alive]) -> None:
         """Give signs of life, six in `worker_timeout` seconds, until cancelled."""
+        queue = self._names.results_queue
         await give_signs_of_life(
-            self._connection, self._names.results_queue, worker_timeout, lambda: encode_alive(sign())
+            self._connection, worker_timeout, lambda: self._connection.publish("", queue, encode_alive(sign()))
         )
 
     def tell_of_death(self, lost: WorkerLost, ends: Sequence[bytes]) -> None:

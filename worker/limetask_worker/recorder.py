@@ -24,7 +24,6 @@ from limetask.marker import leave_marker_if_possible
 from limetask.message import (
     Completion,
     Echo,
-    Envelope,
     MessageKind,
     Refused,
     Returned,
@@ -53,6 +52,7 @@ from limetask.topology import Names, completion_bindings
 from limetask_worker.acting import Acting
 from limetask_worker.background import run_beside
 from limetask_worker.control import ChildOptions, Control
+from limetask_worker.echoes import Echoes
 from limetask_worker.handed_back import HandedBack
 from limetask_worker.handler_queues import HandlerQueues
 from limetask_worker.losses import Losses
@@ -104,6 +104,7 @@ class Recorder:
         self._heard_at = time.monotonic()
         self._rate = Rate()
         self._acting = Acting(publishing, self._names)
+        self._echoes = Echoes()
         self._store = PatientStore(settings.resolved_store_url)
         handed_back = HandedBack()
         self._losses = Losses(self._store, publishing, self._names, handed_back, settings.worker_timeout)
@@ -241,7 +242,8 @@ class Recorder:
         self._stores.note_echo(echo)
         if self._stores.is_ours(echo):
             self._verdicts.note_echo(echo.sent_at)
-            await self._losses.note_echo(echo.sent_at)
+            if await self._echoes.was_taken_in_time(echo.sent_at):
+                await self._losses.note_echo(echo.sent_at)
 
     async def _note_return(self, returned: Returned) -> None:
         self._verdicts.hand_back(returned.tasks)
@@ -272,14 +274,17 @@ class Recorder:
             await self._handlers.tend()
 
     async def _echo_for_ever(self) -> None:
-        await give_signs_of_life(self._publishing, self._names.results_queue, self._settings.worker_timeout, self._echo)
+        await give_signs_of_life(self._publishing, self._settings.worker_timeout, self._publish_echo)
+
+    async def _publish_echo(self) -> None:
+        echo = self._stores.echo()
+        self._echoes.note_sent(echo.sent_at)
+        await self._publishing.publish("", self._names.results_queue, encode_echo(echo))
+        self._echoes.note_taken(echo.sent_at)
 
     def _send_echo(self) -> None:
-        sent = self._publishing.publish("", self._names.results_queue, self._echo())
+        sent = self._publishing.publish("", self._names.results_queue, encode_echo(self._stores.echo()))
         sent.add_done_callback(lambda done: done.exception())  # the next one comes within seconds
-
-    def _echo(self) -> Envelope:
-        return encode_echo(self._stores.echo())
 
     def _seems_deaf(self) -> bool:
         """Return True if nothing has come for long, our own echoes neither: we stand by, or the queue has lost us."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from limetask.amqp import Connection
 from limetask.errors import BrokerError
-from limetask.message import Envelope
 
 logger = logging.getLogger(__name__)
 
@@ -16,9 +15,12 @@ _SIGNS_PER_TIMEOUT = 6
 
 
 async def give_signs_of_life(
-    connection: Connection, results_queue: str, worker_timeout: float, sign: Callable[[], Envelope]
+    connection: Connection, worker_timeout: float, publish_sign: Callable[[], Awaitable[None]]
 ) -> None:
-    """Publish `sign()` six times in `worker_timeout` seconds, until cancelled. What cannot be published is left out."""
+    """Call `publish_sign` six times in `worker_timeout` seconds, until cancelled; it is cancelled when the next is due.
+
+    What cannot be published is left out.
+    """
     interval = worker_timeout / _SIGNS_PER_TIMEOUT
     loop = asyncio.get_running_loop()
     while True:
@@ -26,7 +28,7 @@ async def give_signs_of_life(
         try:
             async with asyncio.timeout(interval):  # a cluster without a majority may never answer
                 await connection.ready(timeout=interval)
-                await connection.publish("", results_queue, sign())
+                await publish_sign()
         except (BrokerError, TimeoutError) as exc:
             logger.debug("a sign of life was not confirmed: %s", exc)
         await asyncio.sleep(next_at - loop.time())
