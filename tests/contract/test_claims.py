@@ -296,7 +296,7 @@ def test_an_ended_attempt_does_not_run_again(store: Store, writer: StoreWriter, 
     [
         lambda task_id: failed(task_id, error=LOST),
         lambda task_id: failed(task_id, error=ErrorInfo("UnknownApplicationError", "no such application")),
-        lambda task_id: failed(task_id, error=ErrorInfo("BegunTooOftenError", "its worker was lost 5 times")),
+        lambda task_id: failed(task_id, error=ErrorInfo("BegunTooOftenError", "it was started 5 times")),
         lambda task_id: refused(task_id, error=ErrorInfo("UnknownTaskError", "unknown task")),
         lambda task_id: started(task_id, acks_late=True),
     ],

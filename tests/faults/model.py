@@ -27,7 +27,7 @@ _SLACK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What somebody saw of a task at one moment: its status, or an event."""
+    """What somebody saw of a task at one moment: its status, or an event. Without a start, `started_at` is 0."""
 
     at: float
     status: str
@@ -35,6 +35,7 @@ class Look:
     error_type: str = ""
     message: str = ""
     worker: str = ""
+    started_at: float = 0.0
 
     def __str__(self) -> str:
         error = f" ({self.error_type}: {self.message})" if self.error_type else ""
@@ -160,17 +161,18 @@ def _wrong_corrections(seen: Sequence[Look]) -> Iterator[str]:
             yield f"{death}, and yet {ends[death.attempt]}"
 
 
-def _wrong_failures(seen: Iterable[Look], life: Life, deeds: Deeds) -> Iterator[str]:
+def _wrong_failures(seen: Sequence[Look], life: Life, deeds: Deeds) -> Iterator[str]:
     """Tell of failures without a cause, each once."""
     failures = {(look.error_type, look.message): look for look in seen if look.status == "FAILURE"}
     for failure in failures.values():
-        if not _has_cause(failure, life, deeds):
+        if not _has_cause(failure, seen, life, deeds):
             yield f"no reason for {failure}; it began {list(life.begun)}"
 
 
-def _has_cause(failure: Look, life: Life, deeds: Deeds) -> bool:
+def _has_cause(failure: Look, seen: Iterable[Look], life: Life, deeds: Deeds) -> bool:
     if life.is_late:
-        return failure.error_type == _TOO_OFTEN and len(life.begun) >= deeds.max_deliveries
+        counted = len(life.begun) + _doubtful_starts(seen, life, deeds)
+        return failure.error_type == _TOO_OFTEN and counted >= deeds.max_deliveries
     if failure.error_type != WORKER_LOST:
         return False
     supervisor = supervisor_of(failure.worker)
@@ -179,3 +181,13 @@ def _has_cause(failure: Look, life: Life, deeds: Deeds) -> bool:
     if life.begun:
         return any(process in deeds.killed for _, process in life.begun)
     return supervisor in deeds.killed
+
+
+def _doubtful_starts(seen: Iterable[Look], life: Life, deeds: Deeds) -> int:
+    """Count the starts of which nobody can say whether their bodies would have begun: their supervisors were killed."""
+    workers = {look.started_at: look.worker for look in seen if look.status == "STARTED"}
+    return sum(
+        begin <= deeds.killed.get(supervisor_of(workers[begin]), math.inf) < end
+        and not any(begin <= moment < end for moment, _ in life.begun)
+        for begin, end in pairwise([*sorted(workers), math.inf])
+    )

@@ -172,6 +172,8 @@ class Watcher:
 
 
 def _differ(one: Look, other: Look) -> bool:
+    if one.status == other.status == "STARTED" and one.started_at != other.started_at:
+        return True
     return (one.status, one.attempt, one.error_type, one.message) != (
         other.status,
         other.attempt,
@@ -183,7 +185,8 @@ def _differ(one: Look, other: Look) -> bool:
 def look_of(status: TaskStatus) -> Look:
     """Return what a status says now."""
     error = ("", "") if status.error is None else (status.error.type, status.error.message)
-    return Look(time.time(), status.status.value, status.attempt, *error, status.worker or "")
+    started_at = 0.0 if status.started_at is None else status.started_at.timestamp()
+    return Look(time.time(), status.status.value, status.attempt, *error, status.worker or "", started_at)
 
 
 def look_of_event(event: Event) -> Look:

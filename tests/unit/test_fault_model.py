@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -13,6 +14,7 @@ SUPERVISOR, PROCESS = 100, 101
 WORKER = f"a.host.{SUPERVISOR}.a1b2c3.1"
 EARLY, LATE = Life(is_late=False, begun=[(1.0, PROCESS)]), Life(is_late=True, begun=[(1.0, PROCESS)])
 SILENT = "no sign of life from its worker for 10 s"
+BEGUN_TOO_OFTEN = Look(30.0, "FAILURE", 1, "BegunTooOftenError", "it was started 5 times", WORKER)
 KILLED = "the worker process was killed by SIGKILL (signal 9)"
 
 
@@ -22,6 +24,10 @@ def look(at: float, status: str, error_type: str = "", message: str = "", attemp
 
 def lost(at: float, message: str) -> Look:
     return look(at, "FAILURE", "WorkerLost", message)
+
+
+def late_life(*begun: float) -> Life:
+    return Life(is_late=True, begun=[(moment, PROCESS) for moment in begun])
 
 
 def deeds() -> Deeds:
@@ -122,9 +128,21 @@ def test_no_other_failure_is_right() -> None:
 
 
 def test_a_late_task_may_fail_after_its_last_delivery() -> None:
-    failure = look(30, "FAILURE", "BegunTooOftenError", "its worker was lost 5 times")
-    assert wrong(LATE, [failure])
-    assert wrong(Life(is_late=True, begun=[(float(n), PROCESS) for n in range(5)]), [failure]) == []
+    assert wrong(LATE, [BEGUN_TOO_OFTEN])
+    assert wrong(late_life(0, 1, 2, 3, 4), [BEGUN_TOO_OFTEN]) == []
+
+
+@pytest.mark.parametrize(
+    ("killed", "at", "is_right"), [(SUPERVISOR, 11.0, True), (SUPERVISOR, 9.0, False), (PROCESS, 11.0, False)]
+)
+def test_a_start_counts_if_nobody_is_left_who_knows_whether_its_body_began(
+    killed: int, at: float, *, is_right: bool
+) -> None:
+    done = deeds()
+    done.killed[killed] = at
+    seen = [replace(look(moment, "STARTED"), started_at=moment) for moment in (2.0, 10.0)]
+    assert (wrong(late_life(2, 3, 4, 5), [*seen, BEGUN_TOO_OFTEN], done) == []) == is_right
+    assert wrong(late_life(2, 3, 4, 11), [*seen, BEGUN_TOO_OFTEN], done)
 
 
 def test_a_schedule_is_that_of_its_seed() -> None:

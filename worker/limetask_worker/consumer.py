@@ -490,7 +490,10 @@ def _unknown_task(name: str) -> str:
 
 
 def _begun_too_often(verdict: Verdict) -> str:
-    return f"its worker was lost {verdict.begun} times while it ran, so it is not run again (LIMETASK_MAX_DELIVERIES)"
+    return (
+        f"it was started {verdict.begun} times, and each time its worker or its connection was lost before its end, "
+        "so it is not run again (LIMETASK_MAX_DELIVERIES)"
+    )
 
 
 def _unexpected(verdict: Verdict) -> str:
