@@ -53,6 +53,7 @@ def short_of_memory(broker: Node) -> Iterator[None]:
 
 
 _OUTAGES = {"SIGKILL of the broker": killed, "SIGSTOP of the broker": frozen, "memory alarm": short_of_memory}
+_SILENT_OUTAGES = ["memory alarm", "SIGSTOP of the broker"]
 _FAULTS = in_form(["SIGKILL of the broker", "memory alarm"], [*_OUTAGES])
 
 
@@ -104,8 +105,14 @@ def test_what_ends_within_its_limit_in_an_outage_has_succeeded(
     assert "exceeded" not in worker.log
 
 
-def test_an_alarm_in_which_nobody_gives_a_sign_of_life_fails_nothing(
-    own_broker: Node, own_broker_settings: Settings, open_ledger: OpenLedger, employ: StartWorker, tmp_path: Path
+@pytest.mark.parametrize("fault", _SILENT_OUTAGES[: in_form(1, len(_SILENT_OUTAGES))])
+def test_an_outage_in_which_nobody_gives_a_sign_of_life_fails_nothing(
+    fault: str,
+    own_broker: Node,
+    own_broker_settings: Settings,
+    open_ledger: OpenLedger,
+    employ: StartWorker,
+    tmp_path: Path,
 ) -> None:
     """Afterwards the recorder may hear all that it has sent to itself meanwhile before the workers' signs."""
     ledger = open_ledger(replace(own_broker_settings, worker_timeout=3.0))
@@ -113,11 +120,11 @@ def test_an_alarm_in_which_nobody_gives_a_sign_of_life_fails_nothing(
     for _ in range(in_form(1, 5)):
         release = tmp_path / uuid.uuid4().hex
         send_held(ledger, ["faulty.tasks.held", "faulty.tasks.held_late"], release)
-        with short_of_memory(own_broker):
+        with _OUTAGES[fault](own_broker):
             time.sleep(10.0)
         time.sleep(4.0)  # what is told as lost is told at once
         release.touch()
-    verdict = ledger.check("memory alarm for longer than a worker may be silent", now())
+    verdict = ledger.check(f"{fault} for longer than a worker may be silent", now())
     assert not verdict.failures
     assert not [event.fields for event in ledger.events.all() if event.status == "FAILURE"]
     assert "is lost" not in worker.log
