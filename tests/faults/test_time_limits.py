@@ -22,6 +22,9 @@ from tests.waiting import eventually
 _LEAST_LIMIT_SECONDS = 10.0
 # A supervisor kills what holds up its process three seconds after the limit, and looks once a second.
 _LONGER_SECONDS = 6.0
+# An outage of several times as much, so that all signs of life and all echoes of a whole timeout wait in it.
+_SHORT_WORKER_TIMEOUT = 3.0
+_SILENT_SECONDS = 10.0
 _OF_EACH = 3
 _WITH_LIMIT = [f"faulty.mixed.{name}" for name in ("early_limited", "late_limited", "early_limited_async")]
 _NEIGHBOURS = [f"faulty.tasks.{name}" for name in ("held", "held_late")]
@@ -63,6 +66,12 @@ def send_held(ledger: Ledger, names: list[str], release: Path) -> list[Sent]:
     assert len(sent) == len(names) * _OF_EACH
     eventually(lambda: all(ledger.starts()[one.number] for one in sent), 30, "bodies that run")
     return sent
+
+
+def wait_until_recorded(ledger: Ledger) -> None:
+    """Return when a new task has ended: the recorder has read what came before, and told what it takes for lost."""
+    sent = eventually(lambda: ledger.book.send("faulty.tasks.early", 0.0), 60, "a send that is confirmed")
+    eventually(lambda: (status := ledger.status_of(sent)) and status.status == "SUCCESS", 60, "its end")
 
 
 def limit_for(broker: Node) -> float:
@@ -115,14 +124,14 @@ def test_an_outage_in_which_nobody_gives_a_sign_of_life_fails_nothing(
     tmp_path: Path,
 ) -> None:
     """Afterwards the recorder may hear all that it has sent to itself meanwhile before the workers' signs."""
-    ledger = open_ledger(replace(own_broker_settings, worker_timeout=3.0))
+    ledger = open_ledger(replace(own_broker_settings, worker_timeout=_SHORT_WORKER_TIMEOUT))
     worker = employ(ledger, "--processes", "1", "--slots", "16")
     for _ in range(in_form(1, 5)):
         release = tmp_path / uuid.uuid4().hex
         send_held(ledger, ["faulty.tasks.held", "faulty.tasks.held_late"], release)
         with _OUTAGES[fault](own_broker):
-            time.sleep(10.0)
-        time.sleep(4.0)  # what is told as lost is told at once
+            time.sleep(_SILENT_SECONDS)
+        wait_until_recorded(ledger)
         release.touch()
     verdict = ledger.check(f"{fault} for longer than a worker may be silent", now())
     assert not verdict.failures
