@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from limetask import Settings, Status, publish_event, send_task
@@ -106,6 +107,23 @@ def test_hooks_surround_all_that_a_process_runs(settings: Settings, start_worker
     assert str(pid) in lives(tmp_path)
     assert worker.log.count("@worker_process_stopping: shelf.tasks.broken failed") == 2
     assert "ValueError: it is closed already" in worker.log
+
+
+def test_processes_whose_supervisor_is_killed_have_their_end(
+    settings: Settings, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    """They stop by themselves, with their hooks, and leave no traceback but that of the broken one."""
+    worker = start(start_worker, settings, tmp_path)
+    assert send_task("shelf.tasks.run", "acme").wait(20).status is Status.SUCCESS
+    publish_event("acme", "shelf.full", None)
+    eventually(lambda: (tmp_path / "trace").read_text().count("run") == 2)
+    children = psutil.Process(worker.process.pid).children(recursive=True)
+    worker.process.kill()
+    worker.process.wait()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive
+    assert list(lives(tmp_path).values()) == [LIFE, LIFE]
+    assert worker.log.count("Traceback") == worker.log.count("ValueError: it is closed already") == 2
 
 
 def test_a_process_that_makes_room_has_its_end(settings: Settings, start_worker: StartWorker, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from limetask import ids
 from limetask.amqp import Connection, Delivery
-from limetask.message import Envelope, Started, TaskIdentity, TaskMessage, Verdict
+from limetask.message import Decision, Envelope, Started, TaskIdentity, TaskMessage, Verdict
 from limetask.registry import TaskDeclaration
 from limetask.topology import Names
 from limetask_worker import consumer as consumer_module
@@ -24,7 +24,7 @@ from limetask_worker.limits import Limits
 from limetask_worker.marks import Mark, Marks
 from limetask_worker.settle import Settler
 from limetask_worker.solo import SoloRunner
-from limetask_worker.work import Work
+from limetask_worker.work import Outcome, Work
 
 LOST_EPOCH, LIVE_EPOCH = 1, 2
 
@@ -77,22 +77,33 @@ class Recording:
         return
 
 
-class Unanswered:
-    """A recorder that answers no claim."""
+class Recorder:
+    """It answers claims when a test has it do so."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
 
     async def verdict(self, _start: Started, **_options: bool) -> Verdict:
-        await asyncio.Event().wait()
-        raise AssertionError
+        return await self.answer
+
+    def grant(self, work: Work) -> None:
+        self.answer.set_result(Verdict(*work.key, datetime.now(UTC), Decision.RUN, begun=1))
 
 
 class Idle:
-    """An executor without a body, marks without memory, and limits that nothing exceeds."""
+    """An executor whose bodies do not end, marks without memory, and limits that nothing exceeds."""
 
     longest_waiting = None
     allow_more = True
 
     def __init__(self) -> None:
         self.spoilt = asyncio.Event()
+
+    def run(self, _work: Work) -> asyncio.Future[Outcome]:
+        return asyncio.get_running_loop().create_future()
+
+    def time_limit_of(self, _declaration: TaskDeclaration) -> None:
+        return
 
     def take_back(self) -> list[Work]:
         return []
@@ -101,11 +112,15 @@ class Idle:
         return Mark()
 
 
+def late_work(epoch: int = LIVE_EPOCH) -> Work:
+    identity = TaskIdentity(ids.new_task_id("shop"), "consumer.late", "shop", 1, None)
+    delivery = Delivery(1, epoch, "limetask.tasks.default", True, Envelope(b"", None))
+    return Work(delivery, TaskMessage(identity, (), {}), LATE)
+
+
 def lost_work() -> Work:
     """A late task whose message was lost with its connection."""
-    identity = TaskIdentity(ids.new_task_id("shop"), "consumer.late", "shop", 1, None)
-    delivery = Delivery(1, LOST_EPOCH, "limetask.tasks.default", True, Envelope(b"", None))
-    return Work(delivery, TaskMessage(identity, (), {}), LATE)
+    return late_work(LOST_EPOCH)
 
 
 def run(scenario: Callable[[Consumer, Recording, Broker], Awaitable[None]]) -> None:
@@ -119,7 +134,7 @@ def run(scenario: Callable[[Consumer, Recording, Broker], Awaitable[None]]) -> N
             slots=1,
             settler=cast(Settler, recording),
             executor=cast(Executor, idle),
-            claims=cast(Claims, Unanswered()),
+            claims=cast(Claims, Recorder()),
             solo=cast(SoloRunner, None),
             limits=cast(Limits, idle),
             marks=cast(Marks, idle),
@@ -129,6 +144,13 @@ def run(scenario: Callable[[Consumer, Recording, Broker], Awaitable[None]]) -> N
             await scenario(consumer, recording, broker)
 
     asyncio.run(set_up())
+
+
+async def end_what_runs(consumer: Consumer) -> None:
+    while not consumer._running:
+        await asyncio.sleep(0)
+    consumer._running.clear()
+    consumer._changed.set()
 
 
 def test_late_tasks_that_were_lost_before_they_began_are_given_up_at_once() -> None:
@@ -176,5 +198,40 @@ def test_a_claim_that_is_given_up_leaves_its_slot_to_the_next_task(monkeypatch: 
             await asyncio.sleep(0.01)
         while not broker.pulls:
             await asyncio.sleep(0.01)
+
+    run(scenario)
+
+
+def test_a_claim_that_is_answered_as_its_worker_stops_runs_to_its_end() -> None:
+    """The answer is here, and nobody has followed it yet: the worker waits for what it is about to begin."""
+
+    async def scenario(consumer: Consumer, recording: Recording, _broker: Broker) -> None:
+        work = late_work()
+        consumer._claim(work)
+        [asking] = consumer._claiming
+        await asyncio.sleep(0)
+        cast(Recorder, consumer._claims).grant(work)
+        await asyncio.sleep(0)
+        assert asking.done()
+        assert consumer._claiming
+        ending = asyncio.ensure_future(end_what_runs(consumer))
+        await consumer.stop()
+        await consumer.ended()
+        assert ending.done()
+        assert not recording.taken_back
+
+    run(scenario)
+
+
+def test_a_worker_that_stops_has_taken_back_what_it_had_claimed() -> None:
+    """Else it might close its connections before that is on its way."""
+
+    async def scenario(consumer: Consumer, recording: Recording, _broker: Broker) -> None:
+        work = late_work()
+        consumer._claim(work)
+        await asyncio.sleep(0)
+        await consumer.stop()
+        await consumer.ended()
+        assert recording.taken_back == [work.key[0]]
 
     run(scenario)

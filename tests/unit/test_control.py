@@ -166,6 +166,18 @@ def test_stopping_a_closed_line_is_nothing() -> None:
     between(talk)
 
 
+def test_a_child_whose_supervisor_is_gone_ends_as_any_other() -> None:
+    """Its last report reaches nobody, which is no error of the child: its hooks are still to be called."""
+
+    async def talk(supervisor: Control, child: Control) -> None:
+        supervisor.close()
+        await child.stop_requested()
+        child.send_done()
+        await child.flush()
+
+    between(talk)
+
+
 def test_who_is_gone_says_nothing_more_even_when_it_was_written_to() -> None:
     """A child that ends while it is asked to stop is no error of its supervisor."""
 

@@ -126,8 +126,11 @@ class Consumer:
             asking.cancel()
 
     async def ended(self) -> None:
-        """Return when no task runs, or may run because the recorder has said so."""
-        while self.unfinished:
+        """Return when no task runs, or may run because the recorder has said so; of one that stops.
+
+        A claim that was answered as it was given up lets its task run all the same, a moment later.
+        """
+        while self.unfinished or self._claiming:
             self._changed.clear()
             await self._changed.wait()
 
@@ -204,6 +207,7 @@ class Consumer:
 
     def _on_verdict(self, asked: asyncio.Task[Verdict]) -> None:
         work = self._claiming.pop(asked)
+        self._changed.set()
         if asked.cancelled():
             self._give_up(work, began_before=work.mark.has_begun)
             self._schedule_start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -149,7 +150,9 @@ class Control:
         await self.receive()
 
     async def flush(self) -> None:
-        await self._writer.drain()
+        """Return when all is on its way to the other side, or that is gone."""
+        with contextlib.suppress(ConnectionError):
+            await self._writer.drain()
 
     def close(self) -> None:
         self._writer.close()
