@@ -25,13 +25,13 @@ from limetask import NotFoundError, Settings, Status, StoreError, TaskStatus, ge
 from limetask.message import BEGUN_TOO_OFTEN, END_LOST, WORKER_LOST
 from limetask.topology import QOS_CATEGORIES, Names
 from tests.broker import channel_to, declare_namespace, queue_length
-from tests.faults.form import in_form
 from tests.faults.load import EARLY, Book, Sent, assert_within_deadline
 from tests.faults.report import report
 from tests.waiting import eventually
 from tests.worker import Worker
 
-_REST_SECONDS = in_form(20.0, 40.0)
+# A broker that comes back on a busy machine may take no message for a minute.
+_REST_SECONDS = 120.0
 _SHOWN = 5
 
 
