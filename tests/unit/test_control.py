@@ -7,6 +7,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
+import uvloop
 
 from limetask_worker.control import Asked, ChildOptions, Control, Done, Failed, Needless, Ready
 
@@ -164,6 +165,28 @@ def test_stopping_a_closed_line_is_nothing() -> None:
         supervisor.send_stop()
 
     between(talk)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_last_report_of_a_child_that_has_just_ended_is_read(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """It had done its work when its supervisor asked it to stop, which nobody has heard any more."""
+
+    async def run() -> None:
+        ours, childs = socket.socketpair()
+        supervisor = await Control.open(ours)
+        childs.send(b'{"done": true}\n')
+        childs.close()
+        supervisor.send_stop()
+        supervisor.send_stop()
+        async with asyncio.timeout(DEADLINE):
+            assert await supervisor.receive_report() == Done()
+            assert await supervisor.receive_report() is None
+        supervisor.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
 
 
 def test_a_child_whose_supervisor_is_gone_ends_as_any_other() -> None:

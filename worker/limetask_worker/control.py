@@ -83,7 +83,8 @@ class _Line(asyncio.StreamReaderProtocol):
 class Control:
     """One end of the socket pair."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, end: socket.socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._end = end
         self._reader = reader
         self._writer = writer
 
@@ -92,7 +93,7 @@ class Control:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=_LINE_BYTES, loop=loop)
         transport, protocol = await loop.create_connection(lambda: _Line(reader, loop=loop), sock=end)
-        return cls(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        return cls(end, reader, asyncio.StreamWriter(transport, protocol, reader, loop))
 
     def send(self, fields: Mapping[str, Any]) -> None:
         """Send anything that JSON can express."""
@@ -142,8 +143,15 @@ class Control:
                 return Ready(fields["ready"])
 
     def send_stop(self) -> None:
-        if not self._writer.is_closing():
+        """Ask a child to stop, who may have ended just now: its last reports can still be received."""
+        if self._writer.is_closing():
+            return
+        if self._writer.transport.get_write_buffer_size():
             self.send({"stop": True})
+            return
+        # Not by the transport: if nobody is there any more, it would end without reading what is here already.
+        with contextlib.suppress(OSError):
+            self._end.send(orjson.dumps({"stop": True}) + b"\n")
 
     async def stop_requested(self) -> None:
         """Return when the supervisor asks the child to stop, or is gone."""
