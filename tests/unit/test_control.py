@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -187,6 +188,28 @@ def test_the_last_report_of_a_child_that_has_just_ended_is_read(
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run())
+
+
+def test_a_child_that_has_not_read_for_long_hears_that_it_is_to_stop() -> None:
+    """What it has not read yet fills the line: the word to stop comes behind it."""
+
+    async def run() -> None:
+        ours, childs = socket.socketpair()
+        supervisor = await Control.open(ours)
+        filled = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filled += ours.send(bytes(1000))
+        supervisor.send_stop()
+        while filled:
+            filled -= len(childs.recv(min(filled, 65536)))
+        child = await Control.open(childs)
+        async with asyncio.timeout(DEADLINE):
+            assert await child.receive() == {"stop": True}
+        supervisor.close()
+        child.close()
+
+    asyncio.run(run())
 
 
 def test_a_child_whose_supervisor_is_gone_ends_as_any_other() -> None:
