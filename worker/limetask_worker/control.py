@@ -150,11 +150,12 @@ class Control:
             self.send({"stop": True})
             return
         # Not by the transport: if nobody is there any more, it would end without reading what is here already.
-        with contextlib.suppress(ConnectionError):
-            try:
-                self._end.send(orjson.dumps({"stop": True}) + b"\n")
-            except BlockingIOError:  # the child has not read for long, and will find this behind all the rest
-                self.send({"stop": True})
+        try:
+            self._end.send(orjson.dumps({"stop": True}) + b"\n")
+        except ConnectionError:
+            return
+        except OSError:  # the child has not read for long, and will find this behind all the rest; or memory is short
+            self.send({"stop": True})
 
     async def stop_requested(self) -> None:
         """Return when the supervisor asks the child to stop, or is gone."""

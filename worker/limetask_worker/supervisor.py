@@ -213,7 +213,7 @@ class Supervisor:
         """Follow a child to its end; return True if it died of itself."""
         listening = self._go_on_with(self._listen(child))
         listening.add_done_callback(lambda _: self._end_soon(child))
-        stopping = asyncio.ensure_future(self._stop_in_turn(child))
+        stopping = self._go_on_with(self._stop_in_turn(child))
         exit_code = await child.ended()
         await asyncio.wait([listening], timeout=LAST_WORDS_SECONDS)
         stopping.cancel()
