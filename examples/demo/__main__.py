@@ -27,6 +27,8 @@ from .stage import Stage
 from .worker import Worker
 
 DEADLINE_SECONDS = 120
+# Longer than a worker gets to stop. A broker that does not answer would else be waited for without end.
+CLEANUP_STEP_SECONDS = 60
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _interruptions: list[int] = []
@@ -40,19 +42,34 @@ def main() -> int:
     for number in SIGNALS:
         signal.signal(number, _leave)
     signal.signal(signal.SIGALRM, _give_up)
+    cleanup = ExitStack()
     try:
-        with ExitStack() as cleanup:
-            try:
-                play(cleanup)
-            finally:
-                ignore_signals()
+        play(cleanup)
     except BaseException as exc:  # noqa: BLE001 - a signal in the midst of threading's own code becomes a RuntimeError
-        if _interruptions:
-            console.print("\nInterrupted: everything that the demo had started is stopped.")
-            return 128 + _interruptions[0]
+        if not _interruptions:
+            show_failure(exc)
+        exit_code = 128 + _interruptions[0] if _interruptions else 1
+    else:
+        exit_code = 0
+    return exit_code if clean_up(cleanup) else 1
+
+
+def clean_up(cleanup: ExitStack) -> bool:
+    """Stop and remove everything; return False if something may be left."""
+    ignore_signals()
+    signal.signal(signal.SIGALRM, _give_up_step)
+    signal.setitimer(signal.ITIMER_REAL, CLEANUP_STEP_SECONDS, CLEANUP_STEP_SECONDS)
+    try:
+        cleanup.close()
+    except Exception as exc:  # noqa: BLE001 - whatever it was, the demo ends here
         show_failure(exc)
-        return 1
-    return 0
+        console.print("Something may be left of it, on the broker in the namespace that it named.")
+        return False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    if _interruptions:
+        console.print("\nInterrupted: everything that the demo had started is stopped.")
+    return True
 
 
 def play(cleanup: ExitStack) -> None:
@@ -69,6 +86,7 @@ def play(cleanup: ExitStack) -> None:
         LIMETASK_APPLICATION_FACTORY="crm.application:open_application",
         CRM_DATABASES=folder,
     )
+    console.print(f"On the broker it works in the namespace {namespace}, and deletes it in the end.")
     life.load_data()
     cleanup.callback(delete_from_broker, broker_url, namespace)
     events = cleanup.enter_context(listen(broker_url, Names(namespace).events_exchange))
@@ -103,7 +121,8 @@ def play_sections(cleanup: ExitStack, stage: Stage, folder: Path) -> None:
 
 def ignore_signals() -> None:
     """From now on things are stopped and removed, which no second Ctrl-C is to interrupt."""
-    for number in (*SIGNALS, signal.SIGALRM):
+    signal.alarm(0)
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -115,6 +134,10 @@ def _leave(number: int, _frame: object) -> NoReturn:
 
 def _give_up(_number: int, _frame: object) -> NoReturn:
     raise DemoError(f"the demo did not end within {DEADLINE_SECONDS} s")
+
+
+def _give_up_step(_number: int, _frame: object) -> NoReturn:
+    raise DemoError(f"what the demo had started could not be stopped and removed within {CLEANUP_STEP_SECONDS} s")
 
 
 if __name__ == "__main__":

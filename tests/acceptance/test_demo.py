@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pika.exceptions
@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from limetask.topology import Names, topology
-from tests.broker import channel_to
+from tests.broker import channel_to, delete_namespace
+from tests.proxy import proxy_to
 from tests.waiting import eventually
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -60,7 +61,7 @@ class _Demo:
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, root / "scripts" / "demo"],
-                env=os.environ | {"TMPDIR": str(temporary)} | environment,
+                env=os.environ | {"TMPDIR": str(temporary), "PYTHONFAULTHANDLER": "1"} | environment,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -74,17 +75,38 @@ class _Demo:
     def lines(self) -> list[str]:
         return self.output.splitlines()
 
+    @property
+    def namespace(self) -> str:
+        shown = re.search(r"the namespace (demo-\w+)", self.output)
+        assert shown is not None, self.output
+        return shown[1]
+
     def wait_for_output(self, text: str) -> None:
         """Return when it has printed `text`; fail if it ends before."""
         eventually(lambda: text in self.output or self.process.poll() is not None, _SECONDS, f"{text!r} is printed")
         assert text in self.output
 
+    def exit_code(self) -> int:
+        """Return its exit code; fail if it does not end, with what all of it was doing."""
+        try:
+            return self.process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the demo did not end:\n{self._stacks()}") from None
+
+    def _stacks(self) -> str:
+        """End its processes with a word on where they are."""
+        processes = _processes_of(self._temporary)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGABRT)
+        psutil.wait_procs(processes, 10)
+        return "\n".join(path.read_text() for path in [self._output, *self._temporary.rglob("worker.log")])
+
     def assert_nothing_left(self, broker_url: str) -> None:
-        """Fail if it has left a process, a file, or a queue or exchange of a namespace that it has shown."""
+        """Fail if it has left a process, a file, or a queue or exchange of its namespace."""
         eventually(lambda: not _processes_of(self._temporary), 5, "the demo's processes have ended")
         assert list(self._temporary.iterdir()) == []
-        for namespace in re.findall(r"namespace +(demo-\w+)", self.output):
-            assert _left_on_broker(broker_url, namespace) == []
+        assert _left_on_broker(broker_url, self.namespace) == []
 
 
 @contextmanager
@@ -133,7 +155,7 @@ def _copy_of_project(folder: Path) -> Path:
 def finished_demo(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[_Demo]:
     """A demo that has run to its end, with nothing left of it."""
     with _running_demo(tmp_path_factory.mktemp("demo")) as demo:
-        assert demo.process.wait(_SECONDS) == 0, demo.output
+        assert demo.exit_code() == 0, demo.output
         demo.assert_nothing_left(broker_url)
         yield demo
 
@@ -183,9 +205,32 @@ def test_interrupted_demo_leaves_nothing(
         demo.wait_for_output(moment)
         os.killpg(demo.process.pid, number)  # as a terminal does on Ctrl-C
 
-        assert demo.process.wait(_SECONDS) == exit_code, demo.output
+        assert demo.exit_code() == exit_code, demo.output
         assert "All of it is true" not in demo.output
         demo.assert_nothing_left(broker_url)
+
+
+def test_a_broker_that_does_not_answer_does_not_keep_an_interrupted_demo(
+    tmp_path: Path, temporary: Path, broker_url: str
+) -> None:
+    root = _copy_of_project(tmp_path / "copy")
+    main = root / "examples" / "demo" / "__main__.py"
+    patience, short_patience = "CLEANUP_STEP_SECONDS = 60", "CLEANUP_STEP_SECONDS = 8"
+    assert patience in main.read_text(encoding="utf-8")
+    main.write_text(main.read_text(encoding="utf-8").replace(patience, short_patience), encoding="utf-8")
+
+    with (
+        proxy_to(broker_url) as (proxy, url),
+        _running_demo(temporary, root, LIMETASK_BROKER_URL=url, STUB_BROKER_URL=url) as demo,
+    ):
+        demo.wait_for_output("$ limetask-worker")
+        proxy.stall("client")
+        os.killpg(demo.process.pid, signal.SIGINT)
+
+        assert demo.exit_code() == 1, demo.output
+        assert "could not be stopped and removed within 8 s" in demo.output
+        assert "everything that the demo had started is stopped" not in demo.output
+    delete_namespace(broker_url, demo.namespace)
 
 
 def test_demo_fails_when_a_task_does_not_do_what_it_says(tmp_path: Path, temporary: Path, broker_url: str) -> None:
@@ -196,7 +241,7 @@ def test_demo_fails_when_a_task_does_not_do_what_it_says(tmp_path: Path, tempora
     tasks.write_text(tasks.read_text(encoding="utf-8").replace(right, wrong), encoding="utf-8")
 
     with _running_demo(temporary, root, STUB_BROKER_URL=broker_url) as demo:
-        assert demo.process.wait(_SECONDS) == 1, demo.output
+        assert demo.exit_code() == 1, demo.output
         assert "FAILED: it is not true that these 50 rows of nordic-foods have changed" in demo.output
         demo.assert_nothing_left(broker_url)
 
@@ -218,7 +263,7 @@ def test_demo_stops_only_a_broker_that_it_has_started(
     stub["LIMETASK_SERVICES_DIR"] = str(tmp_path / "services")
 
     with _running_demo(temporary, root, LIMETASK_BROKER_URL=given_url, **stub) as demo:
-        assert demo.process.wait(_SECONDS) == 1, demo.output
+        assert demo.exit_code() == 1, demo.output
         assert "FAILED: " in demo.output
     assert (root / "scripts" / "verbs").read_text().splitlines() == verbs
 
